@@ -1,0 +1,44 @@
+"""Feed-forward networks: one back-propagation source on numpy, numba-jitted CPU kernels, or CuPy on the GPU."""
+
+from fastnn import datasets
+from fastnn.backends import BackendInfo, available_backends, set_backend, use_backend
+from fastnn.errors import (
+    BackendError,
+    DataError,
+    DatasetUnavailableError,
+    DivergedError,
+    FastnnError,
+    FileFormatError,
+)
+from fastnn.history import History
+from fastnn.network import Network
+from fastnn.optimizers import SGD, Adam, AdamW, RMSprop
+from fastnn.schedules import Constant, Cosine, Exponential, Step
+from fastnn.storage import load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "BackendError",
+    "BackendInfo",
+    "Constant",
+    "Cosine",
+    "DataError",
+    "DatasetUnavailableError",
+    "DivergedError",
+    "Exponential",
+    "FastnnError",
+    "FileFormatError",
+    "History",
+    "Network",
+    "RMSprop",
+    "Step",
+    "available_backends",
+    "datasets",
+    "load",
+    "set_backend",
+    "use_backend",
+]

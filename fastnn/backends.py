@@ -1,0 +1,193 @@
+"""Which backend a network runs on: what there is, in what state, and which one is chosen and why.
+
+The order is argument, `use_backend`, `set_backend`, the environment variable FASTNN_BACKEND, auto. An explicit choice
+that cannot be had is an error; only auto looks further. This is the only file that names a backend. One more is a line
+in `_BUILTIN`, or an entry point of the group ``fastnn.backends`` whose value is a module with the functions of
+`fastnn.kernels.numpy_kernels`.
+"""
+
+import ast
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+from fastnn.choices import check_choice
+from fastnn.errors import BackendError
+
+__all__ = ["BackendChoice", "BackendInfo", "available_backends", "resolve_backend", "set_backend", "use_backend"]
+
+_CUPY_REMEDY = "pip install 'fastnn-mlp[cuda13]' (or [cuda12], as your driver supports)"
+_BUILTIN = {  # name: (module with the kernels, library it stands on, how to get that), in auto's order of preference
+    "cupy": ("fastnn.kernels.cupy_kernels", "cupy", _CUPY_REMEDY),
+    "numba": ("fastnn.kernels.numba_kernels", "numba", "pip install --upgrade numba"),
+    "numpy": ("fastnn.kernels.numpy_kernels", "numpy", "pip install --upgrade numpy scipy"),
+}
+READY, NOT_INSTALLED, IMPORT_FAILED, NO_DEVICE = "ready", "not installed", "import failed", "no device"
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """A backend and whether it can be used here.
+
+    Attributes
+    ----------
+    name : str
+    state : {"ready", "not installed", "import failed", "no device"}
+    reason : str
+        The device it runs on if ready, else what is wrong.
+    remedy : str
+        What to do about it; empty if ready.
+    versions : dict of str to str
+        Of the libraries it stands on, as far as they are there.
+    """
+
+    name: str
+    state: str
+    reason: str
+    remedy: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BackendChoice:
+    """The backend that was chosen, where the choice came from, and its kernels."""
+
+    name: str
+    origin: str
+    reason: str
+    kernels: ModuleType
+
+
+_context: ContextVar[str | None] = ContextVar("fastnn_backend", default=None)
+_process: str | None = None
+
+
+def set_backend(name: str | None) -> None:
+    """Choose the backend of networks made from now on, in every thread; None takes the choice back.
+
+    Raises
+    ------
+    BackendError
+        If `name` is unknown or not ready.
+    """
+    global _process
+    if name is not None:
+        _require(name, "set_backend()")
+    _process = name
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Choose the backend of networks made inside the ``with`` block, in this thread or asyncio task alone.
+
+    Raises
+    ------
+    BackendError
+        If `name` is unknown or not ready.
+    """
+    _require(name, "use_backend()")
+    token = _context.set(name)
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+def available_backends() -> dict[str, BackendInfo]:
+    """Every backend by name, auto's favourite first, with its state; asks the libraries, which takes a moment."""
+    return {name: _inspect(name)[0] for name in _sources()}
+
+
+def resolve_backend(name: str | None = None) -> BackendChoice:
+    """The backend that a network made here and now gets; `name` is the argument it was made with, if any.
+
+    Raises
+    ------
+    BackendError
+        If an explicit choice is unknown or not ready, or auto finds nothing that is.
+    """
+    candidates = (
+        (name, "argument"),
+        (_context.get(), "use_backend()"),
+        (_process, "set_backend()"),
+        (os.environ.get("FASTNN_BACKEND"), "FASTNN_BACKEND"),
+    )
+    chosen, origin = next(((n, o) for n, o in candidates if n), ("auto", "default"))
+    if chosen == "auto":
+        return _choose(origin)
+    info, kernels = _require(chosen, origin)
+    assert kernels is not None
+    return BackendChoice(chosen, origin, info.reason, kernels)
+
+
+def _choose(origin: str) -> BackendChoice:
+    passed_over = []
+    for name in _sources():
+        info, kernels = _inspect(name)
+        if kernels is not None:
+            reason = "; ".join([*passed_over, f"{name}: {info.reason}"])
+            return BackendChoice(name, f"auto ({origin})", reason, kernels)
+        passed_over.append(f"{name}: {info.state}")
+    raise BackendError(f"no backend is ready: {'; '.join(passed_over)}. `fastnn backends` says what to do.")
+
+
+def _require(name: str, origin: str) -> tuple[BackendInfo | None, ModuleType | None]:
+    if name == "auto":
+        return None, None
+    try:
+        check_choice("backend", name, [*_sources(), "auto"])
+    except ValueError as error:
+        raise BackendError(f"{error} (asked for by {origin})") from None
+    info, kernels = _inspect(name)
+    if kernels is None:
+        others = ", ".join(n for n in _sources() if n != name and _inspect(n)[0].state == READY)
+        raise BackendError(
+            f"backend {name!r} (asked for by {origin}) is not ready: {info.state}: {info.reason}\n"
+            f"{info.remedy}; or choose one that is ready: {others}, or auto."
+        )
+    return info, kernels
+
+
+def _sources() -> dict[str, tuple[str, str, str]]:
+    """The table of backends: the built-in ones, then those that other packages registered."""
+    table = dict(_BUILTIN)
+    for entry in importlib.metadata.entry_points(group="fastnn.backends"):
+        distribution = entry.dist.name if entry.dist else entry.value
+        table.setdefault(entry.name, (entry.value, entry.value.partition(".")[0], f"pip install {distribution}"))
+    return table
+
+
+@functools.cache
+def _inspect(name: str) -> tuple[BackendInfo, ModuleType | None]:
+    module, library, remedy = _sources()[name]
+    if importlib.util.find_spec(library) is None:
+        return BackendInfo(name, NOT_INSTALLED, f"there is no package {library!r}", remedy), None
+    try:
+        kernels = importlib.import_module(module)
+        missing = sorted(_contract() - set(dir(kernels)))
+        if missing:
+            raise ImportError(f"{module} lacks these functions of the kernel contract: {', '.join(missing)}")
+        device = kernels.device()
+    except BackendError as error:
+        return BackendInfo(name, NO_DEVICE, str(error), "nvidia-smi shows whether driver and device are seen"), None
+    except Exception as error:  # a broken library fails in its own way: any error means that it cannot be imported
+        reason = f"{type(error).__name__}: {error}"
+        return BackendInfo(name, IMPORT_FAILED, reason, f"mend that installation: {remedy}"), None
+    return BackendInfo(name, READY, device, "", kernels.versions()), kernels
+
+
+def _contract() -> set[str]:
+    """The names of the kernel contract, read from its text: a broken scipy must not break the question."""
+    spec = importlib.util.find_spec("fastnn.kernels.numpy_kernels")
+    assert spec is not None
+    assert spec.origin is not None
+    text = Path(spec.origin).read_text(encoding="utf-8")
+    return {n.name for n in ast.parse(text).body if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")}

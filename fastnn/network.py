@@ -1,0 +1,395 @@
+"""The network: its layers and parameters, and what one does with it.
+
+What trains and evaluates is imported where it is used, because it brings scipy along: `import fastnn` stays light.
+"""
+
+import math
+import numbers
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn.backends import resolve_backend
+from fastnn.choices import check_choice
+from fastnn.errors import DataError
+from fastnn.history import History
+from fastnn.initializers import Initializer, as_initializer
+from fastnn.kernels.codes import CLASSIFICATION, HIDDEN_ACTIVATIONS, MULTILABEL, OUTPUT_ACTIVATIONS, REGRESSION
+from fastnn.losses import check_loss
+from fastnn.optimizers import Optimizer, as_optimizer
+from fastnn.parameters import count_biases, count_weights, split_parameters
+from fastnn.schedules import Schedule, as_schedule
+from fastnn.threads import resolve_threads
+
+if TYPE_CHECKING:
+    from fastnn.step import Layers
+    from fastnn.training import Callback
+
+__all__ = ["Network"]
+
+
+class Network:
+    """A feed-forward network, trained by mini-batch back-propagation on the backend it belongs to.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Features, hidden units layer by layer, outputs; at least two numbers.
+    hidden : str or sequence of str
+        Activation of the hidden layers, one name for all or one each: identity, relu, leaky_relu, sigmoid, tanh, gelu.
+    output : {"softmax", "sigmoid", "identity"}
+    bias : bool
+    init : str or callable
+        he, xavier, lecun, ``"uniform(low, high)"``, ``"normal(std)"``, or a function; see `fastnn.initializers`.
+    dropout : float or sequence of float
+        Share of units dropped in training: one number for all hidden layers, or one a layer beginning with the inputs.
+    seed : int or None
+        Of weights, sample order and dropout; None draws one.
+    dtype : {"float32", "float64"}
+    scale, shift : float
+        The network sees ``x * scale + shift``. Without `scale`, uint8 samples are scaled by 1/255 and others by 1.
+    backend : str or None
+        numpy, numba, cupy, auto; by default what `use_backend`, `set_backend` or FASTNN_BACKEND say.
+    threads : int or None
+        CPU threads; by default FASTNN_NUM_THREADS, or the cores this process may use.
+
+    Attributes
+    ----------
+    history : History or None
+        Of the last call of `fit`, also when that was interrupted.
+    epochs_trained : int
+        Sample order and dropout masks of an epoch depend on the seed and this number alone.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is not one of those above.
+    BackendError
+        If the backend asked for is unknown or not ready.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn
+    >>> net = fastnn.Network([2, 8, 2], seed=1, backend="numpy")
+    >>> x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], dtype=np.float32)
+    >>> history = net.fit(x, [0, 1, 1, 0], epochs=500, batch_size=4, optimizer="adam(0.02)")
+    >>> net.predict(x)
+    array([0, 1, 1, 0])
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        hidden: str | Sequence[str] = "relu",
+        output: str = "softmax",
+        bias: bool = True,
+        init: str | Initializer = "he",
+        dropout: float | Sequence[float] = 0.0,
+        seed: int | None = 0,
+        dtype: Any = "float32",
+        scale: float | None = None,
+        shift: float = 0.0,
+        backend: str | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.sizes = _check_sizes(sizes)
+        n_hidden = len(self.sizes) - 2
+        self.hidden = (hidden,) * n_hidden if isinstance(hidden, str) else tuple(hidden)
+        if isinstance(hidden, str):
+            check_choice("hidden activation", hidden, HIDDEN_ACTIVATIONS)
+        for name in self.hidden:
+            check_choice("hidden activation", name, HIDDEN_ACTIVATIONS)
+        if len(self.hidden) != n_hidden:
+            raise ValueError(f"{n_hidden} hidden layers need as many activations, got {len(self.hidden)}")
+        self.output = check_choice("output activation", output, OUTPUT_ACTIVATIONS)
+        if output == "softmax" and self.sizes[-1] == 1:
+            raise ValueError("softmax over one output is always 1: use output='sigmoid', or two outputs")
+        self.bias = bool(bias)
+        self.dropout = _check_dropout(dropout, n_hidden + 1)
+        self.seed = _check_seed(seed)
+        self.dtype = np.dtype(check_choice("dtype", str(np.dtype(dtype)), ["float32", "float64"]))
+        self.scale = None if scale is None else _check_finite("scale", scale)
+        self.shift = _check_finite("shift", shift)
+        self.threads = resolve_threads(threads)
+        self.task = {"softmax": CLASSIFICATION, "identity": REGRESSION}.get(
+            output, MULTILABEL if self.sizes[-1] == 1 else CLASSIFICATION
+        )
+        self.history: History | None = None
+        self.epochs_trained = 0
+        self._use(resolve_backend(backend), self._draw_parameters(as_initializer(init)))
+
+    # ---- training ----
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        epochs: int = 5,
+        batch_size: int = 64,
+        loss: str | None = None,
+        optimizer: str | Optimizer = "sgd",
+        schedule: str | Schedule | None = None,
+        validation_data: tuple | None = None,
+        sample_weight: Any = None,
+        shuffle: bool = True,
+        callbacks: "Iterable[Callback]" = (),
+        verbose: bool | str = "auto",
+    ) -> History:
+        """Train by mini-batch back-propagation, from the weights as they are.
+
+        Parameters
+        ----------
+        x : array_like, (n, n_features) or (n, height, width)
+            uint8, float32 and float64 arrays in C order are used where they lie, without a copy.
+        y : array_like
+            ``(n,)`` integer labels, or ``(n, n_outputs)`` one-hot or real targets; ``(n,)`` targets for one output.
+        epochs : int
+        batch_size : int
+            The last mini-batch of an epoch may be smaller, and is averaged over its own samples.
+        loss : {"cross_entropy", "binary_cross_entropy", "quadratic"} or None
+            A sum over outputs, a mean over samples; None: the one that belongs to the output.
+        optimizer : str or Optimizer
+            ``fastnn.SGD(0.1, momentum=0.9)``, ``"adam"``, ``"sgd(0.05)"``. Its state begins anew with every call.
+        schedule : str, callable or None
+            Factor on the learning rate; see `fastnn.schedules`.
+        validation_data : (x, y) or (x, y, sample_weight)
+        sample_weight : array_like, (n,)
+            Weight 2 counts as the sample given twice.
+        shuffle : bool
+        callbacks : iterable of callable
+            Called as ``callback(network, history)`` after every epoch; training ends where one returns True.
+        verbose : bool or "auto"
+            Progress on stderr; auto: if that is a terminal.
+
+        Returns
+        -------
+        History
+
+        Raises
+        ------
+        DataError
+            If the data do not fit the network; before anything is changed.
+        DivergedError
+            If the loss becomes NaN or infinite; the weights from before that epoch are kept.
+        KeyboardInterrupt
+            On Ctrl-C; the weights are those of the last mini-batch and `history` has the epoch so far.
+        """
+        from fastnn import evaluation, training
+        from fastnn.workspace import Workspace
+
+        epochs = _check_count("epochs", epochs, least=0)
+        batch_size = _check_count("batch_size", batch_size)
+        loss, optimizer = check_loss(loss, self.output), as_optimizer(optimizer)
+        space = Workspace(
+            self,
+            x,
+            y,
+            batch_size,
+            loss=loss,
+            sample_weight=sample_weight,
+            optimizer=optimizer.constants,
+            weight_decay=optimizer.weight_decay,
+            training=True,
+        )
+        trainer = training.Trainer(space, optimizer, as_schedule(schedule), epochs, shuffle)
+        validate = evaluation.Evaluator(self, *validation_data[:2], loss, *validation_data[2:]) if validation_data else None
+        return training.fit(self, space, trainer, validate, epochs, callbacks, verbose)
+
+    def gradients(
+        self, x: Any, y: Any, *, loss: str | None = None, sample_weight: Any = None, dropout: int | None = None
+    ) -> tuple[float, list[tuple[np.ndarray, np.ndarray | None]]]:
+        """Loss over all of `x` and its gradient, for people who write their own loop.
+
+        Parameters
+        ----------
+        x, y, loss, sample_weight
+            As in `fit`.
+        dropout : int or None
+            Number of the dropout masks to apply, one's own count of steps; None: no dropout.
+
+        Returns
+        -------
+        loss : float
+        gradients : list of (dW, db)
+            Like `get_weights`.
+        """
+        from fastnn.training import gradients
+        from fastnn.workspace import Workspace
+
+        space = Workspace(
+            self,
+            x,
+            y,
+            np.iinfo(np.int64).max,
+            loss=check_loss(loss, self.output),
+            sample_weight=sample_weight,
+            training=True,
+        )
+        if dropout is None:
+            space.layers = self.layers(training=False)
+        return gradients(space, dropout or 0)
+
+    # ---- answers ----
+
+    def predict_proba(self, x: Any) -> np.ndarray:
+        """Outputs for samples `x`, ``(n, n_outputs)`` of the network's dtype: probabilities, with softmax or sigmoid."""
+        from fastnn.evaluation import outputs
+
+        return outputs(self, x)
+
+    def predict(self, x: Any) -> np.ndarray:
+        """Answers for samples `x`.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(n,)`` int64 labels; for multi-label tasks ``(n, n_outputs)`` int64 of 0 and 1, for regression the outputs,
+            both ``(n,)`` where there is one output. Which it is follows from the targets seen in training, and before
+            that from the output activation.
+        """
+        a = self.predict_proba(x)
+        if self.task == CLASSIFICATION:
+            return a.argmax(axis=1)
+        answers = (a >= 0.5).astype(np.int64) if self.task == MULTILABEL else a
+        return answers[:, 0] if answers.shape[1] == 1 else answers
+
+    def evaluate(self, x: Any, y: Any, *, loss: str | None = None, sample_weight: Any = None) -> dict[str, float]:
+        """Mean loss and accuracy (NaN for regression) over samples `x` with labels or targets `y`."""
+        from fastnn.evaluation import Evaluator
+
+        value, accuracy = Evaluator(self, x, y, check_loss(loss, self.output), sample_weight)()
+        return {"loss": value, "accuracy": accuracy}
+
+    # ---- parameters ----
+
+    @property
+    def n_parameters(self) -> int:
+        """Weights and biases together."""
+        return int(self.parameters.size)
+
+    def get_weights(self) -> list[tuple[np.ndarray, np.ndarray | None]]:
+        """Copies of all ``(W (n_in, n_out), b (n_out,))``, layer by layer; b is None without biases."""
+        copies = ((self.kernels.to_numpy(W).copy(), self.kernels.to_numpy(b).copy()) for W, b in self._pairs())
+        return [(W, b if self.bias else None) for W, b in copies]
+
+    def set_weights(self, weights: Sequence[tuple[Any, Any]]) -> None:
+        """Take copies of all ``(W, b)``, layer by layer, b None without biases.
+
+        Raises
+        ------
+        DataError
+            If number or shapes do not fit, or a value is not finite; then nothing is changed.
+        """
+        flat = np.empty(self.n_parameters, self.dtype)
+        pairs = list(zip(*split_parameters(flat, self.sizes, self.bias), strict=True))
+        if len(weights) != len(pairs):
+            raise DataError(f"expected (W, b) for {len(pairs)} layers, got {len(weights)}")
+        for i, ((W, b), (new_W, new_b)) in enumerate(zip(pairs, weights, strict=True), start=1):
+            if (new_b is not None) != self.bias:
+                raise DataError(f"layer {i}: b must be {'an array' if self.bias else 'None'} in a network with bias={self.bias}")
+            for name, array, values in (("W", W, new_W), ("b", b, new_b if self.bias else b)):
+                values = np.asarray(values)
+                if values.shape != array.shape:
+                    raise DataError(f"layer {i}: expected {name} of shape {array.shape}, got {values.shape}")
+                array[...] = values
+        if not np.isfinite(flat).all():
+            raise DataError("weights must be finite: there is a NaN or an infinity among them")
+        self.parameters[...] = self.kernels.asarray(flat)
+
+    def to(self, backend: str) -> "Network":
+        """Move to another backend, in place; returns the network itself."""
+        self._use(resolve_backend(backend), self.kernels.to_numpy(self.parameters))
+        return self
+
+    def save(self, path: str | Path) -> None:
+        """Write weights and configuration to a safetensors file, atomically; see `fastnn.load`."""
+        from fastnn.storage import save
+
+        save(self, path)
+
+    def __repr__(self) -> str:
+        layers = "-".join(map(str, self.sizes))
+        hidden = ", ".join(dict.fromkeys(self.hidden)) or "no hidden layer"
+        return (
+            f"Network({layers}: {hidden}, {self.output}; {self.n_parameters:,} parameters, {self.dtype.name}, "
+            f"{self.backend})"
+        )
+
+    # ---- for the rest of the library ----
+
+    def layers(self, training: bool) -> "Layers":
+        """The network as `fastnn.step` sees it."""
+        from fastnn.step import Layers
+
+        codes = [HIDDEN_ACTIVATIONS[name] for name in self.hidden] + [OUTPUT_ACTIVATIONS[self.output]]
+        dropout = self.dropout if training else (0.0,) * len(self.dropout)
+        return Layers(self._weights, self._biases, tuple(codes), dropout)
+
+    def generator(self, purpose: str, number: int = 0) -> np.random.Generator:
+        """A generator for "weights" or the "order" of an epoch: a function of the seed, the purpose and the number."""
+        return np.random.default_rng(self._seed_sequence(purpose, number))
+
+    def dropout_stream(self, epoch: int) -> np.ndarray:
+        """(3,) uint32: the key of the dropout masks, and the epoch."""
+        key = self._seed_sequence("dropout", 0).generate_state(2, np.uint32)
+        return np.array([*key, epoch], dtype=np.uint32)
+
+    def _seed_sequence(self, purpose: str, number: int) -> np.random.SeedSequence:
+        return np.random.SeedSequence(self.seed, spawn_key=(("weights", "order", "dropout").index(purpose), number))
+
+    def _draw_parameters(self, initializer: Initializer) -> np.ndarray:
+        flat = np.zeros(count_weights(self.sizes) + (count_biases(self.sizes) if self.bias else 0), self.dtype)
+        generator = self.generator("weights")
+        for W in split_parameters(flat, self.sizes, self.bias)[0]:
+            W[...] = initializer(generator, *W.shape)
+        return flat
+
+    def _use(self, choice: Any, parameters: np.ndarray) -> None:
+        self.backend, self.kernels = choice.name, choice.kernels
+        self.backend_choice = choice
+        self.parameters = self.kernels.asarray(parameters)
+        self._weights, self._biases = split_parameters(self.parameters, self.sizes, self.bias)
+
+    def _pairs(self) -> Iterable[tuple[Any, Any]]:
+        return zip(self._weights, self._biases, strict=True)
+
+
+def _check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(sizes, str | bytes) or not isinstance(sizes, Iterable):
+        raise ValueError(f"sizes must be a sequence of whole numbers, as [784, 128, 10], got {sizes!r}")
+    result = tuple(_check_count("every layer", n) for n in sizes)
+    if len(result) < 2:
+        raise ValueError(f"a network needs at least inputs and outputs, as [784, 10], got {list(result)}")
+    return result
+
+
+def _check_count(what: str, n: Any, least: int = 1) -> int:
+    if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < least:
+        raise ValueError(f"{what} must be a whole number of at least {least}, got {n!r}")
+    return int(n)
+
+
+def _check_finite(what: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise ValueError(f"{what} must be a finite number, got {value!r}")
+    return float(value)
+
+
+def _check_seed(seed: int | None) -> int:
+    if seed is None:
+        return int(np.random.SeedSequence().entropy)  # type: ignore[arg-type]  # an int where none was given
+    return _check_count("seed", seed, least=0)
+
+
+def _check_dropout(dropout: Any, n_layers: int) -> tuple[float, ...]:
+    rates = (0.0, *[dropout] * (n_layers - 1)) if isinstance(dropout, numbers.Real) else tuple(dropout)
+    if len(rates) != n_layers:
+        raise ValueError(f"dropout needs one number, or {n_layers}: inputs, then hidden layers; got {len(rates)}")
+    rates = tuple(_check_finite("dropout", rate) for rate in rates)
+    if not all(0 <= rate < 1 for rate in (*rates, _check_finite("dropout", dropout) if len(rates) == 1 else 0.0)):
+        raise ValueError(f"dropout must be at least 0 and less than 1, got {dropout!r}")
+    return rates

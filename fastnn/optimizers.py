@@ -1,0 +1,160 @@
+"""Optimizers: what a gradient does to the parameters. Objects here are constants; their state belongs to a run.
+
+The arithmetic is in the kernels (`sgd`, `rmsprop`, `adam`, `dense_sgd`); here it gets its names, limits and rates.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from fastnn.choices import parse_choice
+from fastnn.kernels import codes
+
+__all__ = ["OPTIMIZERS", "SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "as_optimizer"]
+
+
+class Constants(NamedTuple):
+    """What the kernels want to know of an optimizer; see `fastnn.step.Objective`."""
+
+    code: int
+    beta1: float = 0.0
+    beta2: float = 0.0
+    epsilon: float = 0.0
+    variant: bool = False
+    has_state1: bool = False
+    has_state2: bool = False
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """What all optimizers have: a learning rate, and weight decay on weights but never on biases.
+
+    Parameters
+    ----------
+    learning_rate : float > 0
+    weight_decay : float >= 0
+        Adds ``weight_decay * W``, the gradient of ``weight_decay / 2 * |W|^2``, to that of every weight matrix.
+    """
+
+    learning_rate: float
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "epsilon"):
+            value = getattr(self, name, 1.0)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise ValueError(f"weight_decay must be a finite number >= 0, got {self.weight_decay!r}")
+        for name in ("momentum", "rho", "beta1", "beta2"):
+            value = getattr(self, name, 0.0)
+            if not 0 <= value < 1:
+                raise ValueError(f"{name} must be at least 0 and less than 1, got {value!r}")
+
+    @property
+    def constants(self) -> Constants:
+        raise TypeError("Optimizer is the base class; choose one of " + ", ".join(OPTIMIZERS))
+
+    def rates(self, factors: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """Learning rate, and Adam's two corrections of its zero start, at each of `steps` (counted from 0).
+
+        Parameters
+        ----------
+        factors : (n,) float64
+            The schedule's.
+        steps : (n,) int64
+
+        Returns
+        -------
+        (n, 3) float64
+        """
+        beta1, beta2 = self.constants.beta1, self.constants.beta2
+        t = steps + 1.0
+        return np.stack([self.learning_rate * factors, 1 / (1 - beta1**t), 1 / (1 - beta2**t)], axis=1)
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Stochastic gradient descent, with momentum and Nesterov's look-ahead if wanted; see `kernels.sgd`.
+
+    ``v = momentum * v + g``, ``p -= learning_rate * v``; with `nesterov`, ``p -= learning_rate * (g + momentum * v)``.
+
+    Parameters
+    ----------
+    learning_rate, weight_decay
+        See `Optimizer`.
+    momentum : float in [0, 1)
+    nesterov : bool
+
+    References
+    ----------
+    Sutskever et al., "On the importance of initialization and momentum in deep learning", ICML 2013, section 2.
+    """
+
+    learning_rate: float = 0.1
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov=True needs a momentum > 0")
+
+    @property
+    def constants(self) -> Constants:
+        if self.momentum == 0:
+            return Constants(codes.PLAIN_SGD)
+        return Constants(codes.SGD, beta1=self.momentum, variant=self.nesterov, has_state1=True)
+
+
+@dataclass(frozen=True)
+class RMSprop(Optimizer):
+    """Gradient over the root of its mean square; Tieleman & Hinton 2012, lecture 6.5."""
+
+    learning_rate: float = 0.001
+    rho: float = 0.9
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+
+    @property
+    def constants(self) -> Constants:
+        return Constants(codes.RMSPROP, beta2=self.rho, epsilon=self.epsilon, has_state2=True)
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Mean gradient over the root of its mean square; Kingma & Ba, ICLR 2015, algorithm 1."""
+
+    learning_rate: float = 0.001
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+
+    @property
+    def constants(self) -> Constants:
+        return Constants(codes.ADAM, self.beta1, self.beta2, self.epsilon, has_state1=True, has_state2=True)
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with weight decay beside the gradient, not in it; Loshchilov & Hutter, ICLR 2019, algorithm 2."""
+
+    weight_decay: float = 0.01
+
+    @property
+    def constants(self) -> Constants:
+        return super().constants._replace(variant=True)
+
+
+OPTIMIZERS = {"sgd": SGD, "rmsprop": RMSprop, "adam": Adam, "adamw": AdamW}
+
+
+def as_optimizer(optimizer: str | Optimizer) -> Optimizer:
+    """``"adam"``, ``"sgd(0.1, momentum=0.9)"`` or an `Optimizer`, as an `Optimizer`."""
+    if isinstance(optimizer, Optimizer):
+        return optimizer
+    return parse_choice("optimizer", optimizer, OPTIMIZERS)

@@ -1,0 +1,166 @@
+"""Forward pass, back-propagation and update of one mini-batch: the one source that every backend runs.
+
+Read it as plain numpy code: the kernels are imported by name from the reference. `bind` gives the same functions
+another backend's kernels instead, and hands them to that backend's `compile`: interpreted for numpy; for numba
+compiled, with the loops over layers and batches, into machine code.
+
+Nothing is allocated here. Shapes are fixed when the tuples below are made, layers are tuples of arrays of one type,
+and all parameters are views on one flat array, weights first: an optimizer is one pass over it.
+"""
+
+import functools
+import types
+from typing import Any, NamedTuple
+
+from fastnn.kernels.codes import ADAM, GRADIENT_ONLY, PLAIN_SGD, RMSPROP, SGD
+from fastnn.kernels.numpy_kernels import (
+    adam,
+    dense,
+    dense_gradient,
+    dense_sgd,
+    dropout,
+    gather,
+    gather_targets,
+    input_gradient,
+    loss_gradient,
+    rmsprop,
+    sgd,
+)
+
+KERNELS = (
+    "adam dense dense_gradient dense_sgd dropout gather gather_targets input_gradient loss_gradient rmsprop sgd"
+).split()
+
+Array = Any  # of whichever backend
+
+
+class Data(NamedTuple):
+    """A data set as it lies in memory, and the order in which an epoch goes through it; see `gather`."""
+
+    x: Array  # (n, n_in) uint8, float32 or float64
+    labels: Array  # (n,) int32, or empty
+    targets: Array  # (n, n_out) real, or empty
+    sample_weight: Array  # (n,) real, or empty
+    order: Array  # (n,) int64
+    batch_size: int
+    scale: float
+    shift: float
+
+
+class Layers(NamedTuple):
+    """A network: layer l maps (B, n_l) to (B, n_{l+1})."""
+
+    weights: tuple[Array, ...]  # (n_l, n_{l+1})
+    biases: tuple[Array, ...]  # (n_{l+1},), or empty
+    activations: tuple[int, ...]
+    dropout: tuple[float, ...]  # share of layer l's inputs that is dropped; 0 everywhere outside training
+
+
+class Buffers(NamedTuple):
+    """What one mini-batch needs; ``a[0]`` holds the samples, ``a[l + 1]`` what layer l makes of ``x[l]``."""
+
+    a: tuple[Array, ...]  # (B, n_l), one more than there are layers
+    x: tuple[Array, ...]  # a[l] after dropout; a[l] itself where there is none
+    z: tuple[Array, ...]  # before the activation; a[l + 1] itself where only the activation's value is needed
+    deltas: tuple[Array, ...]  # gradient of the loss with respect to z[l]
+    targets: Array  # (B, n_out)
+    sample_weight: Array  # (B,)
+    stream: Array  # (3,) uint32, see `dropout`
+
+
+class Objective(NamedTuple):
+    """What is minimised and counted, and the optimizer's constants, arrays and rates."""
+
+    loss: int
+    task: int
+    optimizer: int
+    params: Array  # (p,) all parameters; the layers' arrays are views on it
+    grads: Array  # (p,), empty for PLAIN_SGD
+    dW: tuple[Array, ...]  # views on grads
+    db: tuple[Array, ...]
+    state1: Array  # (p,) velocity or mean; empty where the optimizer has none
+    state2: Array  # (p,) mean square, likewise
+    rates: Array  # (steps, 3) float64, see `sgd` and `adam`
+    beta1: float
+    beta2: float
+    epsilon: float
+    weight_decay: float
+    variant: bool  # nesterov for SGD, decoupled for ADAM
+    n_weights: int  # the elements of params that are weights
+    losses: Array  # (steps,) float64
+    hits: Array  # (steps,) float64
+
+
+def forward(step, data, layers, buffers):
+    """Samples of mini-batch `step` to outputs."""
+    gather(data.x, data.order, step, data.batch_size, data.scale, data.shift, buffers.a[0])
+    for i in range(len(layers.weights)):
+        if layers.dropout[i] > 0.0:
+            dropout(buffers.a[i], layers.dropout[i], buffers.stream, step, i, buffers.x[i])
+        dense(buffers.x[i], layers.weights[i], layers.biases[i], layers.activations[i], buffers.z[i], buffers.a[i + 1])
+
+
+def loss(step, data, layers, buffers, objective):
+    """Loss and hits of the mini-batch just seen, and the gradient at the output."""
+    d, b, o = data, buffers, objective
+    gather_targets(d.labels, d.targets, d.sample_weight, d.order, step, d.batch_size, b.targets, b.sample_weight)
+    output = layers.activations[-1]
+    loss_gradient(
+        b.z[-1], b.a[-1], b.targets, b.sample_weight, output, o.loss, o.task, b.deltas[-1], o.losses, o.hits, step
+    )
+
+
+def backward(step, layers, buffers, objective):
+    """From the gradient at the output to that of every parameter; with PLAIN_SGD to its new value."""
+    x, z, a, deltas = buffers.x, buffers.z, buffers.a, buffers.deltas
+    for i in range(len(layers.weights) - 1, -1, -1):
+        W, b = layers.weights[i], layers.biases[i]
+        if i > 0:  # before W changes
+            input_gradient(deltas[i], W, layers.activations[i - 1], z[i - 1], a[i], deltas[i - 1])
+            if layers.dropout[i] > 0.0:
+                dropout(deltas[i - 1], layers.dropout[i], buffers.stream, step, i, deltas[i - 1])
+        if objective.optimizer == PLAIN_SGD:
+            dense_sgd(x[i], deltas[i], objective.rates, step, objective.weight_decay, W, b)
+        else:
+            dense_gradient(x[i], deltas[i], objective.dW[i], objective.db[i])
+
+
+def update(step, objective):
+    """What the optimizer makes of the gradient; nothing after GRADIENT_ONLY and PLAIN_SGD."""
+    o = objective
+    p, g, m, s = o.params, o.grads, o.state1, o.state2
+    if o.optimizer == SGD:
+        sgd(p, g, m, o.rates, step, o.beta1, o.variant, o.weight_decay, o.n_weights)
+    elif o.optimizer == RMSPROP:
+        rmsprop(p, g, s, o.rates, step, o.beta2, o.epsilon, o.weight_decay, o.n_weights)
+    elif o.optimizer == ADAM:
+        adam(p, g, m, s, o.rates, step, o.beta1, o.beta2, o.epsilon, o.weight_decay, o.variant, o.n_weights)
+
+
+def train_steps(first, last, data, layers, buffers, objective):
+    """Mini-batches ``first`` to ``last - 1`` of an epoch."""
+    for step in range(first, last):
+        forward(step, data, layers, buffers)
+        loss(step, data, layers, buffers, objective)
+        backward(step, layers, buffers, objective)
+        update(step, objective)
+
+
+def evaluate_steps(first, last, data, layers, buffers, objective):
+    """The same without learning."""
+    for step in range(first, last):
+        forward(step, data, layers, buffers)
+        loss(step, data, layers, buffers, objective)
+
+
+@functools.cache
+def bind(kernels):
+    """The functions of this module on the kernels of another module, compiled as that module does it.
+
+    The code objects stay and get other globals. (Closures over the kernels would compile too, but numba would never
+    find them in its cache again.)
+    """
+    bound = {**globals(), **{name: getattr(kernels, name) for name in KERNELS}}
+    for function in (forward, loss, backward, update, train_steps, evaluate_steps):
+        bound[function.__name__] = kernels.compile(types.FunctionType(function.__code__, bound, function.__name__))
+    return types.SimpleNamespace(**{name: bound[name] for name in ("forward", "train_steps", "evaluate_steps")})

@@ -1,0 +1,29 @@
+"""How many threads a network uses."""
+
+import os
+
+__all__ = ["resolve_threads"]
+
+
+def resolve_threads(threads: int | None) -> int:
+    """The argument, else the environment variable FASTNN_NUM_THREADS, else the cores this process may use.
+
+    Raises
+    ------
+    ValueError
+        If it is not a whole number of at least 1.
+    """
+    origin, value = "threads", threads if threads is not None else os.environ.get("FASTNN_NUM_THREADS")
+    if threads is None:
+        origin = "FASTNN_NUM_THREADS"
+    if value is None or value == "":
+        from joblib import cpu_count  # knows affinity and the limits of containers
+
+        return cpu_count()
+    try:
+        number = int(value)
+        if number < 1 or number != float(value):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ValueError(f"{origin} must be a whole number of at least 1, got {value!r}") from None
+    return number

@@ -1,0 +1,172 @@
+"""The arrays that a run over one data set works in: made once, before the first mini-batch, and never again."""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn.kernels.codes import CLASSIFICATION, GELU, GRADIENT_ONLY, LOSSES, PLAIN_SGD, REGRESSION
+from fastnn.optimizers import Constants
+from fastnn.parameters import count_weights, split_parameters
+from fastnn.samples import Targets, as_sample_weight, as_samples, as_targets
+from fastnn.step import Buffers, Data, Layers, Objective
+
+if TYPE_CHECKING:
+    from fastnn.network import Network
+
+__all__ = ["Workspace"]
+
+Arrays = tuple[Any, ...]
+EVALUATION = Constants(GRADIENT_ONLY)  # what a workspace is for if no optimizer is named
+
+
+class Workspace:
+    """A network, a data set, and all that `fastnn.step` needs to go through it in mini-batches.
+
+    Parameters
+    ----------
+    network : Network
+    x, y, sample_weight
+        As for `Network.fit`; `y` None where only outputs are wanted.
+    rows : int
+        Samples a mini-batch; limited to those there are.
+    loss : str
+    optimizer : Constants
+    weight_decay : float
+    training : bool
+        With dropout and gradients.
+
+    Raises
+    ------
+    DataError
+        If samples, targets or weights do not fit the network.
+    """
+
+    def __init__(
+        self,
+        network: "Network",
+        x: Any,
+        y: Any,
+        rows: int,
+        *,
+        loss: str = "quadratic",
+        sample_weight: Any = None,
+        optimizer: Constants = EVALUATION,
+        weight_decay: float = 0.0,
+        training: bool = False,
+    ) -> None:
+        self.network, self._asarray, self._real = network, network.kernels.asarray, network.dtype
+        samples = as_samples(x, network.sizes[0], network.dtype)
+        self.n_samples, n_out = len(samples), network.sizes[-1]
+        self.weights = as_sample_weight(sample_weight, self.n_samples, network.dtype)
+        if y is None:
+            targets = Targets(np.empty(0, np.int32), np.empty((0, n_out), network.dtype), CLASSIFICATION)
+        else:
+            targets = as_targets(y, self.n_samples, n_out, network.dtype, network.output, loss)
+        self.task = targets.task
+        self.rows = min(rows, self.n_samples)
+        self.steps = math.ceil(self.n_samples / self.rows)
+        self.layers = network.layers(training)
+        self.data = self._make_data(samples, targets)
+        self.buffers = self._make_buffers()
+        self.last_buffers = _first_rows(self.buffers, self.n_samples - (self.steps - 1) * self.rows)
+        self.objective = self._make_objective(LOSSES[loss], optimizer, weight_decay, training)
+
+    def run(self, function: Callable, first: int, last: int) -> None:
+        """Have a function of the step go through mini-batches `first` to ``last - 1``; the epoch's last may be smaller."""
+        arguments = (self.data, self.layers)
+        function(first, min(last, self.steps - 1), *arguments, self.buffers, self.objective)
+        if last == self.steps:
+            function(last - 1, last, *arguments, self.last_buffers, self.objective)
+
+    def step_weights(self, order: np.ndarray) -> np.ndarray:
+        """Sum of the sample weights in each mini-batch, (steps,) float64, when samples come in `order`."""
+        starts = np.arange(self.steps) * self.rows
+        if self.weights.size:
+            return np.add.reduceat(self.weights[order].astype(np.float64), starts)
+        return np.diff(starts, append=self.n_samples).astype(np.float64)
+
+    def means(self, step_weights: np.ndarray, steps: int) -> tuple[float, float]:
+        """Loss and accuracy over the first `steps` mini-batches; NaN where there is none."""
+        weight = float(step_weights[:steps].sum())
+        if weight == 0:
+            return math.nan, math.nan
+        to_numpy = self.network.kernels.to_numpy
+        loss = float(to_numpy(self.objective.losses)[:steps].sum()) / weight
+        hits = float(to_numpy(self.objective.hits)[:steps].sum()) / weight
+        return loss, math.nan if self.task == REGRESSION else hits
+
+    def _make_data(self, samples: np.ndarray, targets: Targets) -> Data:
+        scale = self.network.scale
+        if scale is None:
+            scale = 1.0 / 255.0 if samples.dtype == np.uint8 else 1.0
+        return Data(
+            x=self._asarray(samples),
+            labels=self._asarray(targets.labels),
+            targets=self._asarray(targets.rows),
+            sample_weight=self._asarray(self.weights),
+            order=self._asarray(np.arange(self.n_samples, dtype=np.int64)),
+            batch_size=self.rows,
+            scale=scale,
+            shift=self.network.shift,
+        )
+
+    def _make_buffers(self) -> Buffers:
+        """What nobody reads separately shares memory."""
+        sizes, layers = self.network.sizes, self.layers
+
+        def new(n: int) -> Any:
+            return self._zeros(self.rows, n)
+
+        last = len(sizes) - 2
+        a = tuple(new(n) for n in sizes)
+        # Dropout on the samples works in place; a hidden layer's derivative needs the outputs before dropout too.
+        x = [new(sizes[i]) if i > 0 and layers.dropout[i] > 0 else a[i] for i in range(last + 1)]
+        # gelu's derivative and the loss need z.
+        z = [new(sizes[i + 1]) if i == last or layers.activations[i] == GELU else a[i + 1] for i in range(last + 1)]
+        deltas = tuple(new(n) for n in sizes[1:])
+        stream = self._asarray(np.zeros(3, np.uint32))
+        return Buffers(a, tuple(x), tuple(z), deltas, new(sizes[-1]), self._zeros(self.rows), stream)
+
+    def _make_objective(self, loss: int, optimizer: Constants, weight_decay: float, training: bool) -> Objective:
+        network, n = self.network, self.network.parameters.size
+        grads = self._zeros(n if training and optimizer.code != PLAIN_SGD else 0)
+        dW, db = split_parameters(grads, network.sizes, network.bias)
+        return Objective(
+            loss=loss,
+            task=self.task,
+            optimizer=optimizer.code,
+            params=network.parameters,
+            grads=grads,
+            dW=dW,
+            db=db,
+            state1=self._zeros(n if optimizer.has_state1 else 0),
+            state2=self._zeros(n if optimizer.has_state2 else 0),
+            rates=self._asarray(np.ones((self.steps, 3))),
+            beta1=optimizer.beta1,
+            beta2=optimizer.beta2,
+            epsilon=optimizer.epsilon,
+            weight_decay=weight_decay,
+            variant=optimizer.variant,
+            n_weights=count_weights(network.sizes),
+            losses=self._asarray(np.zeros(self.steps)),
+            hits=self._asarray(np.zeros(self.steps)),
+        )
+
+    def _zeros(self, *shape: int) -> Any:
+        return self._asarray(np.zeros(shape, self._real))
+
+
+def _first_rows(buffers: Buffers, rows: int) -> Buffers:
+    """The same memory for a mini-batch of fewer samples."""
+
+    def first(arrays: Arrays) -> Arrays:
+        return tuple(array[:rows] for array in arrays)
+
+    return Buffers(
+        *(first(arrays) for arrays in buffers[:4]),
+        buffers.targets[:rows],
+        buffers.sample_weight[:rows],
+        buffers.stream,
+    )

@@ -1,0 +1,29 @@
+"""The integers by which the step and the kernels speak of activations, losses, tasks and optimizers.
+
+Compiled and captured code branches on integers; people use the names. A new activation is a line here, a branch in
+each backend's `dense` and `input_gradient`, and nothing else: the suites find it by themselves.
+"""
+
+IDENTITY, RELU, LEAKY_RELU, SIGMOID, TANH, GELU, SOFTMAX = range(7)
+HIDDEN_ACTIVATIONS = {
+    "identity": IDENTITY,
+    "relu": RELU,
+    "leaky_relu": LEAKY_RELU,
+    "sigmoid": SIGMOID,
+    "tanh": TANH,
+    "gelu": GELU,
+}
+OUTPUT_ACTIVATIONS = {"identity": IDENTITY, "sigmoid": SIGMOID, "softmax": SOFTMAX}
+
+LEAKY_SLOPE = 0.01
+"""Slope of leaky_relu for negative arguments (Maas et al. 2013)."""
+
+CROSS_ENTROPY, BINARY_CROSS_ENTROPY, QUADRATIC = range(3)
+LOSSES = {"cross_entropy": CROSS_ENTROPY, "binary_cross_entropy": BINARY_CROSS_ENTROPY, "quadratic": QUADRATIC}
+
+CLASSIFICATION, MULTILABEL, REGRESSION = range(3)
+TASKS = {"classification": CLASSIFICATION, "multilabel": MULTILABEL, "regression": REGRESSION}
+"""What a hit is: the largest output is the target's; the share of outputs on the target's side of 1/2; nothing."""
+
+GRADIENT_ONLY, PLAIN_SGD, SGD, RMSPROP, ADAM = range(5)
+"""What follows back-propagation. PLAIN_SGD is applied layer by layer inside it and needs no gradient buffer."""

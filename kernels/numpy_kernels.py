@@ -1,0 +1,439 @@
+"""The kernel contract, and its reference in numpy.
+
+Every backend's module has these functions with these parameters; each docstring here is the specification and is not
+repeated elsewhere. `fastnn.step` is written against them.
+
+Conventions. Samples are rows: ``x (B, n_in)``, ``W (n_in, n_out)``, ``b (n_out,)``, ``z = x @ W + b``. Matrices are C
+ordered and of one dtype, float32 or float64 ("real" below); results are written into the last arguments, which the
+caller has allocated. An array that does not apply is empty (``size == 0``), never None, so that its type stays fixed.
+``step`` is the index of the mini-batch within the epoch: an int here, a device counter on a GPU, which is why kernels
+receive it whole and why what depends on it (learning rates, sample order) is an array.
+
+All matrix products go through scipy's BLAS, as the numba kernels' do. numpy brings a BLAS of its own with its own
+threads, and two pools that spin for each other's cores cost a factor of ten (784-128-10, two threads, one core busy:
+10.7 ms for a forward and an update in two pools, 0.8 ms in one).
+"""
+
+import platform
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import scipy.linalg.blas as blas
+import scipy.special
+
+from fastnn.kernels.codes import (
+    BINARY_CROSS_ENTROPY,
+    CLASSIFICATION,
+    CROSS_ENTROPY,
+    GELU,
+    IDENTITY,
+    LEAKY_RELU,
+    LEAKY_SLOPE,
+    MULTILABEL,
+    RELU,
+    SIGMOID,
+    SOFTMAX,
+    TANH,
+)
+from fastnn.kernels.threads import limit_blas_threads
+
+__all__ = [
+    "adam",
+    "asarray",
+    "compile",
+    "dense",
+    "dense_gradient",
+    "dense_sgd",
+    "device",
+    "dropout",
+    "gather",
+    "gather_targets",
+    "input_gradient",
+    "limit_threads",
+    "loss_gradient",
+    "rmsprop",
+    "sgd",
+    "synchronize",
+    "to_numpy",
+    "versions",
+]
+
+_GEMM = {np.dtype(np.float32): blas.sgemm, np.dtype(np.float64): blas.dgemm}
+
+
+# ---- the batch ------------------------------------------------------------------------------------------------------
+
+
+def gather(x, order, step, batch_size, scale, shift, out):
+    """Fetch the samples of mini-batch `step`: ``out[i] = x[order[step * batch_size + i]] * scale + shift``.
+
+    Parameters
+    ----------
+    x : (n, n_in) uint8, float32 or float64
+        The whole data set, as it is; read only.
+    order : (n,) int64
+        The epoch's order of samples.
+    step, batch_size : int
+        `batch_size` is that of the full batches even where `out` has fewer rows (the last one).
+    scale, shift : float
+    out : (B, n_in) real
+    """
+    start = step * batch_size
+    np.multiply(x[order[start : start + len(out)]], scale, out=out, casting="same_kind", dtype=out.dtype)
+    if shift != 0.0:
+        out += shift
+
+
+def gather_targets(labels, targets, sample_weight, order, step, batch_size, out, weight_out):
+    """Fetch what mini-batch `step` ought to answer, one-hot for labels, and how much each sample counts.
+
+    Parameters
+    ----------
+    labels : (n,) int32, or empty
+        Classes; then ``out[i]`` is one-hot.
+    targets : (n, n_out) real, or empty
+        Used where `labels` is empty: ``out[i]`` is the sample's row.
+    sample_weight : (n,) real, or empty
+        Empty: every sample counts 1.
+    order, step, batch_size
+        As in `gather`.
+    out : (B, n_out) real
+    weight_out : (B,) real
+    """
+    start = step * batch_size
+    rows = order[start : start + len(out)]
+    if labels.size:
+        out[...] = 0
+        out[np.arange(len(out)), labels[rows]] = 1
+    else:
+        out[...] = targets[rows]
+    weight_out[...] = sample_weight[rows] if sample_weight.size else 1
+
+
+def dropout(x, rate, stream, step, layer, out):
+    """Zero a share `rate` of the elements and scale the others by ``1 / (1 - rate)``; `out` may be `x`.
+
+    Element ``e`` (row-major in the batch) is kept where the 32-bit word ``e % 4`` of Philox4x32-10 with counter
+    ``(e // 4, step, layer, stream[2])`` and key ``(stream[0], stream[1])`` is at least ``rate * 2**32``. So the mask
+    depends on seed, epoch, step and layer alone: every backend draws the same, and back-propagation applies it again
+    instead of storing it.
+
+    Parameters
+    ----------
+    x, out : (B, n) real
+    rate : float in [0, 1)
+    stream : (3,) uint32
+        Two words of key from the network's seed, and the epoch.
+    step, layer : int
+
+    References
+    ----------
+    Srivastava et al., "Dropout", JMLR 15 (2014), section 10 for the scaling; Salmon et al., "Parallel random numbers:
+    as easy as 1, 2, 3", SC11, section 4.3 for Philox.
+    """
+    groups = np.arange((x.size + 3) // 4, dtype=np.uint64)
+    words = np.stack(_philox(groups, step, layer, stream), axis=-1).reshape(-1)[: x.size].reshape(x.shape)
+    keep = words >= np.uint64(rate * 2.0**32)
+    np.multiply(x, keep * x.dtype.type(1.0 / (1.0 - rate)), out=out)
+
+
+def _philox(groups, step, layer, stream):
+    """Ten rounds of Philox4x32 over counters ``(groups, step, layer, stream[2])``; four uint64 arrays of 32-bit words."""
+    mask, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
+    c0, c1 = groups & mask, np.full_like(groups, step)
+    c2, c3 = np.full_like(groups, layer), np.full_like(groups, stream[2])
+    k0, k1 = int(stream[0]), int(stream[1])
+    for _ in range(10):
+        p0, p1 = c0 * np.uint64(0xD2511F53), c2 * np.uint64(0xCD9E8D57)
+        c0, c1, c2, c3 = (p1 >> shift) ^ c1 ^ np.uint64(k0), p1 & mask, (p0 >> shift) ^ c3 ^ np.uint64(k1), p0 & mask
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return c0, c1, c2, c3
+
+
+# ---- forward --------------------------------------------------------------------------------------------------------
+
+
+def dense(x, W, b, activation, z, a):
+    """One layer forward: ``z = x @ W + b``, ``a = activation(z)``.
+
+    Parameters
+    ----------
+    x : (B, n_in) real
+    W : (n_in, n_out) real
+    b : (n_out,) real, or empty for no bias
+    activation : int
+        A code of `fastnn.kernels.codes`: identity, relu, leaky_relu, sigmoid, tanh, gelu, softmax (over each row).
+    z, a : (B, n_out) real
+        May be the same array where nobody needs `z` afterwards (see `input_gradient`); then only `a` is left.
+    """
+    _gemm(1.0, x, False, W, False, 0.0, z)
+    if b.size:
+        z += b
+    if activation == IDENTITY:
+        if a is not z:
+            a[...] = z
+    elif activation == RELU:
+        np.maximum(z, 0, out=a)
+    elif activation == LEAKY_RELU:
+        np.maximum(z, z * z.dtype.type(LEAKY_SLOPE), out=a)
+    elif activation == SIGMOID:
+        scipy.special.expit(z, out=a)
+    elif activation == TANH:
+        np.tanh(z, out=a)
+    elif activation == GELU:  # z Phi(z), Hendrycks & Gimpel 2016, the exact form
+        np.multiply(z, scipy.special.ndtr(z), out=a)
+    elif activation == SOFTMAX:
+        np.subtract(z, z.max(axis=1, keepdims=True), out=a)  # exp never overflows
+        np.exp(a, out=a)
+        a /= a.sum(axis=1, keepdims=True)
+
+
+def _gemm(alpha, A, transpose_a, B, transpose_b, beta, C):
+    """``C = alpha * A @ B + beta * C`` in place, with A or B transposed where so flagged; all are C ordered.
+
+    BLAS reads arrays by columns, where ours are by rows: it sees every one transposed. So it is given the transposed
+    problem, ``C.T = alpha * B.T @ A.T + beta * C.T``, and nothing is copied.
+    """
+    _GEMM[C.dtype](alpha, B.T, A.T, beta, C.T, transpose_b, transpose_a, overwrite_c=True)
+
+
+# ---- loss -----------------------------------------------------------------------------------------------------------
+
+
+def loss_gradient(z, a, targets, sample_weight, activation, loss, task, delta, losses, hits, step):
+    """Loss of a mini-batch, its gradient with respect to the output layer's `z`, and the count of right answers.
+
+    With weights w: ``losses[step] = sum_i w_i loss_i``, ``hits[step] = sum_i w_i hit_i``, and
+    ``delta = d(sum_i w_i loss_i / sum_i w_i) / dz`` (zero where all weights are). The loss of a sample is a sum over
+    its outputs: cross-entropy ``-sum t log a`` (softmax), binary cross-entropy ``-sum t log a + (1 - t) log(1 - a)``
+    (sigmoid), quadratic ``1/2 sum (a - t)^2`` (any output, through softmax's full Jacobian). The first two are taken
+    from the logits z, so that no probability of 0 meets a logarithm.
+
+    Parameters
+    ----------
+    z, a, targets : (B, n_out) real
+        Logits, outputs ``activation(z)``, and what they ought to be.
+    sample_weight : (B,) real
+    activation, loss, task : int
+        Codes of `fastnn.kernels.codes`; the task says what a hit is.
+    delta : (B, n_out) real
+    losses, hits : (steps,) float64
+        Element `step` is written.
+
+    References
+    ----------
+    Bishop, "Pattern Recognition and Machine Learning" (2006), sections 4.3.4 and 5.2.
+    """
+    np.subtract(a, targets, out=delta)
+    if loss == CROSS_ENTROPY:
+        top = z.max(axis=1, keepdims=True)
+        log_sum = np.log(np.exp(z - top).sum(axis=1, keepdims=True)) + top
+        row_loss = (targets * (log_sum - z)).sum(axis=1)
+        total = targets.sum(axis=1, keepdims=True)  # 1 for labels; soft targets need not add up to 1
+        np.subtract(a * total, targets, out=delta)
+    elif loss == BINARY_CROSS_ENTROPY:
+        row_loss = (np.maximum(z, 0) - z * targets + np.log1p(np.exp(-np.abs(z)))).sum(axis=1)
+    else:
+        row_loss = 0.5 * (delta * delta).sum(axis=1)
+        if activation == SIGMOID:
+            delta *= a * (1 - a)
+        elif activation == SOFTMAX:  # J = diag(a) - a a'
+            delta -= (delta * a).sum(axis=1, keepdims=True)
+            delta *= a
+
+    total_weight = sample_weight.sum(dtype=np.float64)
+    delta *= sample_weight[:, None] * (1 / total_weight if total_weight > 0 else 0)
+    losses[step] = np.dot(sample_weight, row_loss)
+    if task == CLASSIFICATION:
+        hits[step] = np.dot(sample_weight, a.argmax(axis=1) == targets.argmax(axis=1))
+    elif task == MULTILABEL:
+        hits[step] = np.dot(sample_weight, ((a >= 0.5) == (targets >= 0.5)).mean(axis=1))
+    else:
+        hits[step] = 0.0
+
+
+# ---- backward -------------------------------------------------------------------------------------------------------
+
+
+def input_gradient(delta, W, activation, z, a, dX):
+    """Back through a layer's weights and the activation before it: ``dX = (delta @ W.T) * activation'(z)``.
+
+    Parameters
+    ----------
+    delta : (B, n_out) real
+        Gradient with respect to the layer's z.
+    W : (n_in, n_out) real
+    activation : int
+        Of the layer below, whose outputs this layer reads.
+    z, a : (B, n_in) real
+        That layer's arrays as `dense` left them. gelu's derivative needs `z`; the others are computed from `a`.
+    dX : (B, n_in) real
+        Gradient with respect to that layer's z.
+    """
+    _gemm(1.0, delta, False, W, True, 0.0, dX)
+    if activation == RELU:
+        np.multiply(dX, a > 0, out=dX)
+    elif activation == LEAKY_RELU:
+        np.multiply(dX, np.where(a > 0, a.dtype.type(1), a.dtype.type(LEAKY_SLOPE)), out=dX)
+    elif activation == SIGMOID:
+        dX *= a * (1 - a)
+    elif activation == TANH:
+        dX *= 1 - a * a
+    elif activation == GELU:  # Phi(z) + z phi(z)
+        dX *= scipy.special.ndtr(z) + z * np.exp(-0.5 * z * z) * a.dtype.type(1 / np.sqrt(2 * np.pi))
+
+
+def dense_gradient(x, delta, dW, db):
+    """Gradient of a layer's parameters: ``dW = x.T @ delta``, ``db = sum_i delta_i``.
+
+    Parameters
+    ----------
+    x : (B, n_in) real
+    delta : (B, n_out) real
+    dW : (n_in, n_out) real
+    db : (n_out,) real, or empty for no bias
+    """
+    _gemm(1.0, x, True, delta, False, 0.0, dW)
+    if db.size:
+        delta.sum(axis=0, out=db)
+
+
+def dense_sgd(x, delta, rates, step, weight_decay, W, b):
+    """Gradient and plain SGD step of a layer in one: ``W -= rate * (x.T @ delta + weight_decay * W)``.
+
+    One GEMM with ``alpha = -rate`` and ``beta = 1 - rate * weight_decay``: no gradient buffer, no second pass. `b`
+    (may be empty) takes no weight decay. Parameters as in `dense_gradient`; rate is ``rates[step, 0]``.
+    """
+    rate = rates[step, 0]
+    _gemm(-rate, x, True, delta, False, 1.0 - rate * weight_decay, W)
+    if b.size:
+        b -= b.dtype.type(rate) * delta.sum(axis=0)
+
+
+# ---- optimizers -----------------------------------------------------------------------------------------------------
+
+
+def sgd(params, grads, velocity, rates, step, momentum, nesterov, weight_decay, n_weights):
+    """Stochastic gradient descent with momentum: ``v = momentum * v + g``, ``p -= rate * v``, over flat arrays.
+
+    ``g = grads + weight_decay * p`` for the first `n_weights` elements and ``grads`` for the rest, the biases. With
+    `nesterov` the step is ``g + momentum * v``.
+
+    Parameters
+    ----------
+    params, grads, velocity : (n,) real
+        `grads` is left undefined.
+    rates : (steps, 3) float64
+        ``rates[step, 0]`` is the learning rate.
+    step, n_weights : int
+    momentum, weight_decay : float
+    nesterov : bool
+
+    References
+    ----------
+    Sutskever et al., "On the importance of initialization and momentum in deep learning", ICML 2013, section 2.
+    """
+    real = params.dtype.type
+    _add_weight_decay(params, grads, weight_decay, n_weights)
+    velocity *= real(momentum)
+    velocity += grads
+    if nesterov:
+        grads += real(momentum) * velocity
+    else:
+        grads[...] = velocity
+    grads *= real(rates[step, 0])
+    params -= grads
+
+
+def rmsprop(params, grads, mean_square, rates, step, rho, epsilon, weight_decay, n_weights):
+    """RMSprop: ``s = rho * s + (1 - rho) * g^2``, ``p -= rate * g / (sqrt(s) + epsilon)``; as `sgd` otherwise.
+
+    References
+    ----------
+    Tieleman & Hinton, "Neural Networks for Machine Learning", lecture 6.5 (2012).
+    """
+    real = params.dtype.type
+    _add_weight_decay(params, grads, weight_decay, n_weights)
+    mean_square *= real(rho)
+    mean_square += real(1 - rho) * grads * grads
+    grads *= real(rates[step, 0])
+    grads /= np.sqrt(mean_square) + real(epsilon)
+    params -= grads
+
+
+def adam(
+    params, grads, mean, mean_square, rates, step, beta1, beta2, epsilon, weight_decay, decoupled, n_weights
+):
+    """Adam, or AdamW where `decoupled`: ``m`` and ``s`` average g and g^2, ``p -= rate * m' / (sqrt(s') + epsilon)``.
+
+    ``m' = m * rates[step, 1]`` and ``s' = s * rates[step, 2]`` undo the bias of the zero start: the host puts
+    ``1 / (1 - beta^t)`` there. Weight decay is part of g, or if decoupled ``p -= rate * weight_decay * p``; as `sgd`
+    otherwise.
+
+    References
+    ----------
+    Kingma & Ba, "Adam", ICLR 2015, algorithm 1; Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR
+    2019, algorithm 2.
+    """
+    real = params.dtype.type
+    if decoupled:
+        params[:n_weights] *= real(1.0 - rates[step, 0] * weight_decay)
+    else:
+        _add_weight_decay(params, grads, weight_decay, n_weights)
+    mean *= real(beta1)
+    mean += real(1 - beta1) * grads
+    mean_square *= real(beta2)
+    mean_square += real(1 - beta2) * grads * grads
+    np.multiply(mean, real(rates[step, 0] * rates[step, 1]), out=grads)
+    grads /= np.sqrt(mean_square * real(rates[step, 2])) + real(epsilon)
+    params -= grads
+
+
+def _add_weight_decay(params, grads, weight_decay, n_weights):
+    if weight_decay != 0.0:
+        grads[:n_weights] += params.dtype.type(weight_decay) * params[:n_weights]
+
+
+# ---- the host's side ------------------------------------------------------------------------------------------------
+
+
+def asarray(values: np.ndarray) -> Any:
+    """The host's array `values` where the kernels can use it: itself on a CPU, a copy on a device."""
+    return values
+
+
+def to_numpy(array: Any) -> np.ndarray:
+    """A backend's array as numpy's; without a copy where that can be."""
+    return array
+
+
+def synchronize() -> None:
+    """Return when all work handed to the backend is done."""
+
+
+def compile(function: Callable) -> Callable:
+    """Make a function of `fastnn.step`, already bound to this module's kernels, ready to run."""
+    return function
+
+
+def device() -> str:
+    """What the kernels run on, for people to read.
+
+    Raises
+    ------
+    BackendError
+        If there is no such device here.
+    """
+    return f"{platform.machine()} CPU"
+
+
+def limit_threads(n: int) -> AbstractContextManager[None]:
+    """Context in which the kernels, and every BLAS of the process, use at most `n` threads."""
+    return limit_blas_threads(n)
+
+
+def versions() -> dict[str, str]:
+    """Name and version of each library that the kernels stand on, the devices' among them."""
+    return {"numpy": np.__version__, "scipy": scipy.__version__}

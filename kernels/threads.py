@@ -1,0 +1,62 @@
+"""How many threads the BLAS libraries of this process may use, safely from several Python threads."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from threadpoolctl import ThreadpoolController
+
+_lock = threading.Lock()
+_active: list[int] = []  # the limits of the contexts now open, innermost of each thread last
+_controller: ThreadpoolController | None = None
+_before: dict[str, int] = {}  # library path -> its thread count before the first context opened
+
+
+@contextmanager
+def limit_blas_threads(n: int) -> Iterator[None]:
+    """Limit every BLAS of this process to `n` threads for the length of the context.
+
+    The limit is the process's, not the thread's: where several contexts are open at once the last opened holds, and
+    what was set before the first is put back after the last. (threadpoolctl's own context puts back what it found,
+    which leaves the wrong limit behind when two threads overlap.)
+    """
+    with _lock:
+        if not _active:
+            _remember()
+        _active.append(n)
+        _set(n)
+    try:
+        yield
+    finally:
+        with _lock:
+            _active.remove(n)
+            for library in _libraries():
+                library.set_num_threads(_active[-1] if _active else _before.get(library.filepath, n))
+
+
+def _libraries() -> list:
+    assert _controller is not None
+    return _controller.select(user_api="blas").lib_controllers
+
+
+def _remember() -> None:
+    global _controller
+    if _controller is None:  # looks through all loaded libraries: some milliseconds, once
+        _controller = ThreadpoolController()
+    _before.update({library.filepath: library.get_num_threads() for library in _libraries()})
+
+
+def _set(n: int) -> None:
+    for library in _libraries():
+        library.set_num_threads(n)
+
+
+def _forget_parent() -> None:
+    """A forked child has the thread that forked and no other: contexts of the others will never close there."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)
