@@ -205,10 +205,11 @@ def _activate(z, activation, a):
         for j in range(n):
             a[j] *= _normal_cdf(a[j])
     elif activation == SOFTMAX:
-        top, total = a[_argmax(a)], real(0)
+        top, total = np.float64(a[_argmax(a)]), 0.0
         for j in range(n):
-            a[j] = math.exp(a[j] - top)
-            total += a[j]
+            power = math.exp(a[j] - top)
+            total += power
+            a[j] = power
         for j in range(n):
             a[j] /= total
 
@@ -235,23 +236,23 @@ def loss_gradient(z, a, targets, sample_weight, activation, loss, task, delta, l
     real, total_weight = delta.dtype.type, 0.0
     for i in range(sample_weight.size):
         total_weight += sample_weight[i]
-    per_weight = 1.0 / total_weight if total_weight > 0.0 else 0.0
     loss_sum, hit_sum = 0.0, 0.0
     for i in range(delta.shape[0]):
-        weight = sample_weight[i]
+        weight = np.float64(sample_weight[i])
         loss_sum += weight * _row_loss(z[i], a[i], targets[i], activation, loss, delta[i])
         hit_sum += weight * _row_hit(a[i], targets[i], task)
+        share = real(weight / total_weight if total_weight > 0.0 else 0.0)
         for j in range(delta.shape[1]):
-            delta[i, j] *= real(weight * per_weight)
+            delta[i, j] *= share
     losses[step], hits[step] = loss_sum, hit_sum
 
 
 @compile
 def _row_loss(z, a, targets, activation, loss, delta):
     """Loss of one sample; its gradient with respect to z goes to delta."""
-    real, n, result = delta.dtype.type, delta.size, delta.dtype.type(0)
+    real, n, result = delta.dtype.type, delta.size, 0.0
     if loss == CROSS_ENTROPY:
-        top, exp_sum, total = z[_argmax(z)], real(0), real(0)
+        top, exp_sum, total = np.float64(z[_argmax(z)]), 0.0, real(0)
         for j in range(n):
             exp_sum += math.exp(z[j] - top)
             total += targets[j]
@@ -261,15 +262,15 @@ def _row_loss(z, a, targets, activation, loss, delta):
             delta[j] = a[j] * total - targets[j]
     elif loss == BINARY_CROSS_ENTROPY:
         for j in range(n):
-            result += max(z[j], real(0)) - z[j] * targets[j] + math.log1p(math.exp(-abs(z[j])))
+            logit = np.float64(z[j])
+            result += max(logit, 0.0) - logit * targets[j] + math.log1p(math.exp(-abs(logit)))
             delta[j] = a[j] - targets[j]
     else:
         along = real(0)
         for j in range(n):
             delta[j] = a[j] - targets[j]
-            result += delta[j] * delta[j]
+            result += np.float64(delta[j]) * delta[j] / 2
             along += delta[j] * a[j]
-        result *= real(0.5)
         if activation == SIGMOID:
             for j in range(n):
                 delta[j] *= a[j] * (real(1) - a[j])
@@ -323,28 +324,29 @@ def _activation_gradient(activation, z, a, d):
 
 
 @compile
-def _sum_rows(factor, delta, decay, total):
-    """``total = decay * total + factor * sum_i delta_i``, a row at a time: that is how the matrix lies in memory."""
+def _sum_rows(delta, total):
+    """A row at a time: that is how the matrix lies in memory."""
     for j in range(total.size):
-        total[j] = decay * total[j] if decay != 0 else 0
-    if total.size > 0:
-        for i in range(delta.shape[0]):
-            for j in range(total.size):
-                total[j] += factor * delta[i, j]
+        total[j] = 0
+    for i in range(delta.shape[0]):
+        for j in range(total.size):
+            total[j] += delta[i, j]
 
 
 @compile
 def dense_gradient(x, delta, dW, db):
-    real = dW.dtype.type
     _gemm(1.0, x, True, delta, False, 0.0, dW)
-    _sum_rows(real(1), delta, real(0), db)
+    _sum_rows(delta, db)
 
 
 @compile
 def dense_sgd(x, delta, rates, step, weight_decay, W, b):
     real, rate = W.dtype.type, rates[step, 0]
     _gemm(-rate, x, True, delta, False, 1.0 - rate * weight_decay, W)
-    _sum_rows(real(-rate), delta, real(1), b)
+    db = np.empty_like(b)  # summed apart: added to b one by one, the small terms would be rounded at b's size
+    _sum_rows(delta, db)
+    for j in range(b.size):
+        b[j] -= real(rate) * db[j]
 
 
 # ---- optimizers -----------------------------------------------------------------------------------------------------

@@ -164,7 +164,8 @@ def dense(x, W, b, activation, z, a):
     W : (n_in, n_out) real
     b : (n_out,) real, or empty for no bias
     activation : int
-        A code of `fastnn.kernels.codes`: identity, relu, leaky_relu, sigmoid, tanh, gelu, softmax (over each row).
+        A code of `fastnn.kernels.codes`: identity, relu, leaky_relu, sigmoid, tanh, gelu, softmax (over each row, in
+        float64 and rounded: libraries differ in the last bits of an exponential, and ReLU networks magnify that).
     z, a : (B, n_out) real
         May be the same array where nobody needs `z` afterwards (see `input_gradient`); then only `a` is left.
     """
@@ -185,9 +186,9 @@ def dense(x, W, b, activation, z, a):
     elif activation == GELU:  # z Phi(z), Hendrycks & Gimpel 2016, the exact form
         np.multiply(z, scipy.special.ndtr(z), out=a)
     elif activation == SOFTMAX:
-        np.subtract(z, z.max(axis=1, keepdims=True), out=a)  # exp never overflows
-        np.exp(a, out=a)
-        a /= a.sum(axis=1, keepdims=True)
+        powers = np.exp(z.astype(np.float64) - z.max(axis=1, keepdims=True))  # at most 1: never an overflow
+        a[...] = powers
+        np.divide(a, powers.sum(axis=1, keepdims=True), out=a, casting="same_kind")
 
 
 def _gemm(alpha, A, transpose_a, B, transpose_b, beta, C):
@@ -209,7 +210,7 @@ def loss_gradient(z, a, targets, sample_weight, activation, loss, task, delta, l
     ``delta = d(sum_i w_i loss_i / sum_i w_i) / dz`` (zero where all weights are). The loss of a sample is a sum over
     its outputs: cross-entropy ``-sum t log a`` (softmax), binary cross-entropy ``-sum t log a + (1 - t) log(1 - a)``
     (sigmoid), quadratic ``1/2 sum (a - t)^2`` (any output, through softmax's full Jacobian). The first two are taken
-    from the logits z, so that no probability of 0 meets a logarithm.
+    from the logits z, so that no probability of 0 meets a logarithm. Losses are computed in float64.
 
     Parameters
     ----------
@@ -228,28 +229,31 @@ def loss_gradient(z, a, targets, sample_weight, activation, loss, task, delta, l
     """
     np.subtract(a, targets, out=delta)
     if loss == CROSS_ENTROPY:
+        z = z.astype(np.float64)
         top = z.max(axis=1, keepdims=True)
         log_sum = np.log(np.exp(z - top).sum(axis=1, keepdims=True)) + top
         row_loss = (targets * (log_sum - z)).sum(axis=1)
         total = targets.sum(axis=1, keepdims=True)  # 1 for labels; soft targets need not add up to 1
         np.subtract(a * total, targets, out=delta)
     elif loss == BINARY_CROSS_ENTROPY:
+        z = z.astype(np.float64)
         row_loss = (np.maximum(z, 0) - z * targets + np.log1p(np.exp(-np.abs(z)))).sum(axis=1)
     else:
-        row_loss = 0.5 * (delta * delta).sum(axis=1)
+        row_loss = 0.5 * np.square(delta, dtype=np.float64).sum(axis=1)
         if activation == SIGMOID:
             delta *= a * (1 - a)
         elif activation == SOFTMAX:  # J = diag(a) - a a'
             delta -= (delta * a).sum(axis=1, keepdims=True)
             delta *= a
 
-    total_weight = sample_weight.sum(dtype=np.float64)
-    delta *= sample_weight[:, None] * (1 / total_weight if total_weight > 0 else 0)
-    losses[step] = np.dot(sample_weight, row_loss)
+    weight = sample_weight.astype(np.float64)
+    share = weight / weight.sum() if weight.any() else weight
+    delta *= share[:, None].astype(delta.dtype)
+    losses[step] = np.dot(weight, row_loss)
     if task == CLASSIFICATION:
-        hits[step] = np.dot(sample_weight, a.argmax(axis=1) == targets.argmax(axis=1))
+        hits[step] = np.dot(weight, a.argmax(axis=1) == targets.argmax(axis=1))
     elif task == MULTILABEL:
-        hits[step] = np.dot(sample_weight, ((a >= 0.5) == (targets >= 0.5)).mean(axis=1))
+        hits[step] = np.dot(weight, ((a >= 0.5) == (targets >= 0.5)).mean(axis=1))
     else:
         hits[step] = 0.0
 
