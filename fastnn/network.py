@@ -196,7 +196,9 @@ class Network:
             training=True,
         )
         trainer = training.Trainer(space, optimizer, as_schedule(schedule), epochs, shuffle)
-        validate = evaluation.Evaluator(self, *validation_data[:2], loss, *validation_data[2:]) if validation_data else None
+        validate = (
+            evaluation.Evaluator(self, *validation_data[:2], loss, *validation_data[2:]) if validation_data else None
+        )
         return training.fit(self, space, trainer, validate, epochs, callbacks, verbose)
 
     def gradients(
@@ -290,7 +292,9 @@ class Network:
             raise DataError(f"expected (W, b) for {len(pairs)} layers, got {len(weights)}")
         for i, ((W, b), (new_W, new_b)) in enumerate(zip(pairs, weights, strict=True), start=1):
             if (new_b is not None) != self.bias:
-                raise DataError(f"layer {i}: b must be {'an array' if self.bias else 'None'} in a network with bias={self.bias}")
+                raise DataError(
+                    f"layer {i}: b must be {'an array' if self.bias else 'None'} in a network with bias={self.bias}"
+                )
             for name, array, values in (("W", W, new_W), ("b", b, new_b if self.bias else b)):
                 values = np.asarray(values)
                 if values.shape != array.shape:

@@ -115,6 +115,10 @@ def as_targets(y: Any, n: int, n_out: int, dtype: np.dtype, output: str, loss: s
     if loss != "quadratic" and (rows.min() < 0 or rows.max() > 1):
         row = int(np.argmax(((rows < 0) | (rows > 1)).any(axis=1)))
         raise DataError(f"targets of {loss} must lie between 0 and 1: row {row} holds {rows[row].tolist()}")
+    sums = rows.sum(axis=1)
+    if loss == "cross_entropy" and not np.allclose(sums, 1, atol=1e-3):
+        row = int(np.argmax(np.abs(sums - 1)))
+        raise DataError(f"targets of cross_entropy must add up to 1: row {row} adds up to {sums[row]}")
     return Targets(np.empty(0, np.int32), rows, _task(rows, output))
 
 

@@ -12,7 +12,7 @@ import functools
 import types
 from typing import Any, NamedTuple
 
-from fastnn.kernels.codes import ADAM, GRADIENT_ONLY, PLAIN_SGD, RMSPROP, SGD
+from fastnn.kernels.codes import ADAM, PLAIN_SGD, RMSPROP, SGD
 from fastnn.kernels.numpy_kernels import (
     adam,
     dense,
@@ -27,9 +27,7 @@ from fastnn.kernels.numpy_kernels import (
     sgd,
 )
 
-KERNELS = (
-    "adam dense dense_gradient dense_sgd dropout gather gather_targets input_gradient loss_gradient rmsprop sgd"
-).split()
+KERNELS = ["adam", "dense", "dense_gradient", "dense_sgd", "dropout", "gather", "gather_targets", "input_gradient", "loss_gradient", "rmsprop", "sgd"]
 
 Array = Any  # of whichever backend
 
@@ -64,7 +62,7 @@ class Buffers(NamedTuple):
     z: tuple[Array, ...]  # before the activation; a[l + 1] itself where only the activation's value is needed
     deltas: tuple[Array, ...]  # gradient of the loss with respect to z[l]
     targets: Array  # (B, n_out)
-    sample_weight: Array  # (B,)
+    sample_weight: Array  # (B,), or empty
     stream: Array  # (3,) uint32, see `dropout`
 
 

@@ -10,7 +10,7 @@ from fastnn.kernels.codes import CLASSIFICATION, GELU, GRADIENT_ONLY, LOSSES, PL
 from fastnn.optimizers import Constants
 from fastnn.parameters import count_weights, split_parameters
 from fastnn.samples import Targets, as_sample_weight, as_samples, as_targets
-from fastnn.step import Buffers, Data, Layers, Objective
+from fastnn.step import Buffers, Data, Objective
 
 if TYPE_CHECKING:
     from fastnn.network import Network
@@ -126,8 +126,9 @@ class Workspace:
         # gelu's derivative and the loss need z.
         z = [new(sizes[i + 1]) if i == last or layers.activations[i] == GELU else a[i + 1] for i in range(last + 1)]
         deltas = tuple(new(n) for n in sizes[1:])
+        weighted = self.rows if self.weights.size else 0
         stream = self._asarray(np.zeros(3, np.uint32))
-        return Buffers(a, tuple(x), tuple(z), deltas, new(sizes[-1]), self._zeros(self.rows), stream)
+        return Buffers(a, tuple(x), tuple(z), deltas, new(sizes[-1]), self._zeros(weighted), stream)
 
     def _make_objective(self, loss: int, optimizer: Constants, weight_decay: float, training: bool) -> Objective:
         network, n = self.network, self.network.parameters.size

@@ -1,0 +1,98 @@
+"""The kernels on a CUDA device: the place that is kept for them.
+
+The names and parameters are the contract's, `fastnn.kernels.numpy_kernels`, and a test holds them to it. Their CUDA C++
+is not part of this version: `device` says so, which keeps the backend from ever being chosen.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, NoReturn
+
+import cupy
+import numpy as np
+
+from fastnn.errors import BackendError
+
+
+def _unavailable() -> NoReturn:
+    raise BackendError(
+        f"this version of fastnn has no CUDA kernels yet (cupy {cupy.__version__} is installed): use numba or numpy"
+    )
+
+
+def device() -> str:
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise BackendError(f"no CUDA device: {error}") from error
+    if count == 0:
+        raise BackendError("no CUDA device: the driver sees none")
+    _unavailable()
+
+
+def gather(x, order, step, batch_size, scale, shift, out):
+    _unavailable()
+
+
+def gather_targets(labels, targets, sample_weight, order, step, batch_size, out, weight_out):
+    _unavailable()
+
+
+def dropout(x, rate, stream, step, layer, out):
+    _unavailable()
+
+
+def dense(x, W, b, activation, z, a):
+    _unavailable()
+
+
+def loss_gradient(z, a, targets, sample_weight, activation, loss, task, delta, losses, hits, step):
+    _unavailable()
+
+
+def input_gradient(delta, W, activation, z, a, dX):
+    _unavailable()
+
+
+def dense_gradient(x, delta, dW, db):
+    _unavailable()
+
+
+def dense_sgd(x, delta, rates, step, weight_decay, W, b):
+    _unavailable()
+
+
+def sgd(params, grads, velocity, rates, step, momentum, nesterov, weight_decay, n_weights):
+    _unavailable()
+
+
+def rmsprop(params, grads, mean_square, rates, step, rho, epsilon, weight_decay, n_weights):
+    _unavailable()
+
+
+def adam(params, grads, mean, mean_square, rates, step, beta1, beta2, epsilon, weight_decay, decoupled, n_weights):
+    _unavailable()
+
+
+def asarray(values: np.ndarray) -> Any:
+    _unavailable()
+
+
+def to_numpy(array: Any) -> np.ndarray:
+    _unavailable()
+
+
+def synchronize() -> None:
+    _unavailable()
+
+
+def compile(function: Callable) -> Callable:
+    _unavailable()
+
+
+def limit_threads(n: int) -> AbstractContextManager[None]:
+    _unavailable()
+
+
+def versions() -> dict[str, str]:
+    return {"cupy": cupy.__version__}

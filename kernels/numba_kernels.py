@@ -24,9 +24,6 @@ import numba
 import numpy as np
 import platformdirs
 import scipy
-from numba.core import types
-from numba.np.linalg import ensure_blas
-
 from fastnn.kernels.codes import (
     BINARY_CROSS_ENTROPY,
     CLASSIFICATION,
@@ -41,6 +38,8 @@ from fastnn.kernels.codes import (
     TANH,
 )
 from fastnn.kernels.threads import limit_blas_threads
+from numba.core import types
+from numba.np.linalg import ensure_blas
 
 _logger = logging.getLogger("fastnn")
 _cache_lock = threading.Lock()
@@ -144,7 +143,8 @@ def gather_targets(labels, targets, sample_weight, order, step, batch_size, out,
             out[i, j] = 0 if labels.size > 0 else targets[sample, j]
         if labels.size > 0:
             out[i, labels[sample]] = 1
-        weight_out[i] = sample_weight[sample] if sample_weight.size > 0 else 1
+        if sample_weight.size > 0:
+            weight_out[i] = sample_weight[sample]
 
 
 @compile
@@ -238,12 +238,14 @@ def loss_gradient(z, a, targets, sample_weight, activation, loss, task, delta, l
         total_weight += sample_weight[i]
     loss_sum, hit_sum = 0.0, 0.0
     for i in range(delta.shape[0]):
-        weight = np.float64(sample_weight[i])
+        weight, share = 1.0, 1.0 / delta.shape[0]
+        if sample_weight.size > 0:
+            weight = np.float64(sample_weight[i])
+            share = weight / total_weight if total_weight > 0.0 else 0.0
         loss_sum += weight * _row_loss(z[i], a[i], targets[i], activation, loss, delta[i])
         hit_sum += weight * _row_hit(a[i], targets[i], task)
-        share = real(weight / total_weight if total_weight > 0.0 else 0.0)
         for j in range(delta.shape[1]):
-            delta[i, j] *= share
+            delta[i, j] *= real(share)
     losses[step], hits[step] = loss_sum, hit_sum
 
 
@@ -252,24 +254,20 @@ def _row_loss(z, a, targets, activation, loss, delta):
     """Loss of one sample; its gradient with respect to z goes to delta."""
     real, n, result = delta.dtype.type, delta.size, 0.0
     if loss == CROSS_ENTROPY:
-        top, exp_sum, total = np.float64(z[_argmax(z)]), 0.0, real(0)
+        best, expected = _argmax(a), real(0)
         for j in range(n):
-            exp_sum += math.exp(z[j] - top)
-            total += targets[j]
-        log_sum = math.log(exp_sum) + top
-        for j in range(n):
-            result += targets[j] * (log_sum - z[j])
-            delta[j] = a[j] * total - targets[j]
+            expected += targets[j] * z[j]
+            delta[j] = a[j] - targets[j]
+        result = (z[best] - expected) - math.log(a[best])
     elif loss == BINARY_CROSS_ENTROPY:
         for j in range(n):
-            logit = np.float64(z[j])
-            result += max(logit, 0.0) - logit * targets[j] + math.log1p(math.exp(-abs(logit)))
+            result += max(z[j], real(0)) - z[j] * targets[j] + math.log1p(math.exp(-abs(z[j])))
             delta[j] = a[j] - targets[j]
     else:
         along = real(0)
         for j in range(n):
             delta[j] = a[j] - targets[j]
-            result += np.float64(delta[j]) * delta[j] / 2
+            result += delta[j] * delta[j] / 2
             along += delta[j] * a[j]
         if activation == SIGMOID:
             for j in range(n):
@@ -376,9 +374,7 @@ def rmsprop(params, grads, mean_square, rates, step, rho, epsilon, weight_decay,
 
 
 @compile
-def adam(
-    params, grads, mean, mean_square, rates, step, beta1, beta2, epsilon, weight_decay, decoupled, n_weights
-):
+def adam(params, grads, mean, mean_square, rates, step, beta1, beta2, epsilon, weight_decay, decoupled, n_weights):
     real = params.dtype.type
     keep = real(1.0 - rates[step, 0] * weight_decay) if decoupled else real(1)
     coupled = real(0) if decoupled else real(weight_decay)

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import scipy.linalg.blas as blas
 import scipy.special
-
 from fastnn.kernels.codes import (
     BINARY_CROSS_ENTROPY,
     CLASSIFICATION,
@@ -81,7 +80,9 @@ def gather(x, order, step, batch_size, scale, shift, out):
     out : (B, n_in) real
     """
     start = step * batch_size
-    np.multiply(x[order[start : start + len(out)]], scale, out=out, casting="same_kind", dtype=out.dtype)
+    out[...] = x.take(order[start : start + len(out)], axis=0)  # take is faster than x[...] for whole rows
+    if scale != 1.0:
+        out *= scale
     if shift != 0.0:
         out += shift
 
@@ -100,7 +101,7 @@ def gather_targets(labels, targets, sample_weight, order, step, batch_size, out,
     order, step, batch_size
         As in `gather`.
     out : (B, n_out) real
-    weight_out : (B,) real
+    weight_out : (B,) real, or empty where `sample_weight` is
     """
     start = step * batch_size
     rows = order[start : start + len(out)]
@@ -109,7 +110,8 @@ def gather_targets(labels, targets, sample_weight, order, step, batch_size, out,
         out[np.arange(len(out)), labels[rows]] = 1
     else:
         out[...] = targets[rows]
-    weight_out[...] = sample_weight[rows] if sample_weight.size else 1
+    if sample_weight.size:
+        weight_out[...] = sample_weight[rows]
 
 
 def dropout(x, rate, stream, step, layer, out):
@@ -210,13 +212,14 @@ def loss_gradient(z, a, targets, sample_weight, activation, loss, task, delta, l
     ``delta = d(sum_i w_i loss_i / sum_i w_i) / dz`` (zero where all weights are). The loss of a sample is a sum over
     its outputs: cross-entropy ``-sum t log a`` (softmax), binary cross-entropy ``-sum t log a + (1 - t) log(1 - a)``
     (sigmoid), quadratic ``1/2 sum (a - t)^2`` (any output, through softmax's full Jacobian). The first two are taken
-    from the logits z, so that no probability of 0 meets a logarithm. Losses are computed in float64.
+    from the logits z, so that no probability of 0 meets a logarithm; targets of cross-entropy are distributions, rows
+    that add up to 1.
 
     Parameters
     ----------
     z, a, targets : (B, n_out) real
         Logits, outputs ``activation(z)``, and what they ought to be.
-    sample_weight : (B,) real
+    sample_weight : (B,) real, or empty: every sample counts 1
     activation, loss, task : int
         Codes of `fastnn.kernels.codes`; the task says what a hit is.
     delta : (B, n_out) real
@@ -228,34 +231,34 @@ def loss_gradient(z, a, targets, sample_weight, activation, loss, task, delta, l
     Bishop, "Pattern Recognition and Machine Learning" (2006), sections 4.3.4 and 5.2.
     """
     np.subtract(a, targets, out=delta)
-    if loss == CROSS_ENTROPY:
-        z = z.astype(np.float64)
-        top = z.max(axis=1, keepdims=True)
-        log_sum = np.log(np.exp(z - top).sum(axis=1, keepdims=True)) + top
-        row_loss = (targets * (log_sum - z)).sum(axis=1)
-        total = targets.sum(axis=1, keepdims=True)  # 1 for labels; soft targets need not add up to 1
-        np.subtract(a * total, targets, out=delta)
+    best = a.argmax(axis=1)
+    if loss == CROSS_ENTROPY:  # log sum exp z = z_k - log a_k for any k: the largest has the most digits
+        rows = np.arange(len(a))
+        row_loss = (z[rows, best] - np.einsum("ij,ij->i", targets, z)) - np.log(a[rows, best])
     elif loss == BINARY_CROSS_ENTROPY:
-        z = z.astype(np.float64)
         row_loss = (np.maximum(z, 0) - z * targets + np.log1p(np.exp(-np.abs(z)))).sum(axis=1)
     else:
-        row_loss = 0.5 * np.square(delta, dtype=np.float64).sum(axis=1)
+        row_loss = 0.5 * np.einsum("ij,ij->i", delta, delta)
         if activation == SIGMOID:
             delta *= a * (1 - a)
         elif activation == SOFTMAX:  # J = diag(a) - a a'
-            delta -= (delta * a).sum(axis=1, keepdims=True)
+            delta -= np.einsum("ij,ij->i", delta, a)[:, None]
             delta *= a
 
-    weight = sample_weight.astype(np.float64)
-    share = weight / weight.sum() if weight.any() else weight
-    delta *= share[:, None].astype(delta.dtype)
-    losses[step] = np.dot(weight, row_loss)
+    row_hit = np.zeros(len(a))
     if task == CLASSIFICATION:
-        hits[step] = np.dot(weight, a.argmax(axis=1) == targets.argmax(axis=1))
+        row_hit = best == targets.argmax(axis=1)
     elif task == MULTILABEL:
-        hits[step] = np.dot(weight, ((a >= 0.5) == (targets >= 0.5)).mean(axis=1))
+        row_hit = ((a >= 0.5) == (targets >= 0.5)).mean(axis=1)
+
+    if sample_weight.size:
+        weight = sample_weight.astype(np.float64)
+        share = weight / weight.sum() if weight.any() else weight
+        delta *= share[:, None].astype(delta.dtype)
+        losses[step], hits[step] = weight.dot(row_loss), weight.dot(row_hit)
     else:
-        hits[step] = 0.0
+        delta *= 1 / len(delta)
+        losses[step], hits[step] = row_loss.sum(dtype=np.float64), row_hit.sum()
 
 
 # ---- backward -------------------------------------------------------------------------------------------------------
@@ -367,9 +370,7 @@ def rmsprop(params, grads, mean_square, rates, step, rho, epsilon, weight_decay,
     params -= grads
 
 
-def adam(
-    params, grads, mean, mean_square, rates, step, beta1, beta2, epsilon, weight_decay, decoupled, n_weights
-):
+def adam(params, grads, mean, mean_square, rates, step, beta1, beta2, epsilon, weight_decay, decoupled, n_weights):
     """Adam, or AdamW where `decoupled`: ``m`` and ``s`` average g and g^2, ``p -= rate * m' / (sqrt(s') + epsilon)``.
 
     ``m' = m * rates[step, 1]`` and ``s' = s * rates[step, 2]`` undo the bias of the zero start: the host puts
