@@ -120,16 +120,11 @@ def resolve_backend(name: str | None = None) -> BackendChoice:
         (_process, "set_backend()"),
         (os.environ.get("FASTNN_BACKEND"), "FASTNN_BACKEND"),
     )
-    chosen, origin = next(((n, o) for n, o in candidates if n), ("auto", "default"))
-    if chosen == "auto":
-        return _choose(origin)
-    info, kernels = _require(chosen, origin)
-    assert kernels is not None
-    return BackendChoice(chosen, origin, info.reason, kernels)
+    return _require(*next(((n, o) for n, o in candidates if n), ("auto", "default")))
 
 
 def _choose(origin: str) -> BackendChoice:
-    passed_over = []
+    passed_over: list[str] = []
     for name in _sources():
         info, kernels = _inspect(name)
         if kernels is not None:
@@ -139,21 +134,22 @@ def _choose(origin: str) -> BackendChoice:
     raise BackendError(f"no backend is ready: {'; '.join(passed_over)}. `fastnn backends` says what to do.")
 
 
-def _require(name: str, origin: str) -> tuple[BackendInfo | None, ModuleType | None]:
-    if name == "auto":
-        return None, None
+def _require(name: str, origin: str) -> BackendChoice:
+    """The backend asked for by name; auto is a name too."""
     try:
         check_choice("backend", name, [*_sources(), "auto"])
     except ValueError as error:
         raise BackendError(f"{error} (asked for by {origin})") from None
+    if name == "auto":
+        return _choose(origin)
     info, kernels = _inspect(name)
     if kernels is None:
-        others = ", ".join(n for n in _sources() if n != name and _inspect(n)[0].state == READY)
+        others = [other for other in _sources() if other != name and _inspect(other)[0].state == READY]
         raise BackendError(
             f"backend {name!r} (asked for by {origin}) is not ready: {info.state}: {info.reason}\n"
-            f"{info.remedy}; or choose one that is ready: {others}, or auto."
+            f"{info.remedy}; or choose one that is ready: {', '.join([*others, 'auto'])}."
         )
-    return info, kernels
+    return BackendChoice(name, origin, info.reason, kernels)
 
 
 def _sources() -> dict[str, tuple[str, str, str]]:

@@ -38,7 +38,7 @@ class Evaluator:
         If samples, targets or weights do not fit the network.
     """
 
-    def __init__(self, network: "Network", x: Any, y: Any, loss: str, sample_weight: Any = None) -> None:
+    def __init__(self, network: "Network", x: Any, y: Any, sample_weight: Any = None, *, loss: str) -> None:
         self._space = Workspace(network, x, y, _ROWS, loss=loss, sample_weight=sample_weight)
         self._step_weights = self._space.step_weights(np.arange(self._space.n_samples))
 

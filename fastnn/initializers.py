@@ -50,7 +50,13 @@ def xavier() -> Initializer:
     return draw
 
 
-INITIALIZERS = {"he": he, "xavier": xavier, "lecun": lecun, "uniform": uniform, "normal": normal}
+INITIALIZERS: dict[str, Callable[..., Initializer]] = {
+    "he": he,
+    "xavier": xavier,
+    "lecun": lecun,
+    "uniform": uniform,
+    "normal": normal,
+}
 
 
 def as_initializer(init: str | Initializer) -> Initializer:

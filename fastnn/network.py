@@ -196,9 +196,9 @@ class Network:
             training=True,
         )
         trainer = training.Trainer(space, optimizer, as_schedule(schedule), epochs, shuffle)
-        validate = (
-            evaluation.Evaluator(self, *validation_data[:2], loss, *validation_data[2:]) if validation_data else None
-        )
+        validate = None
+        if validation_data is not None:
+            validate = evaluation.Evaluator(self, *_check_validation_data(validation_data), loss=loss)
         return training.fit(self, space, trainer, validate, epochs, callbacks, verbose)
 
     def gradients(
@@ -238,7 +238,7 @@ class Network:
     # ---- answers ----
 
     def predict_proba(self, x: Any) -> np.ndarray:
-        """Outputs for samples `x`, ``(n, n_outputs)`` of the network's dtype: probabilities, with softmax or sigmoid."""
+        """Outputs for samples `x`, ``(n, n_outputs)`` of the network's dtype; with softmax or sigmoid probabilities."""
         from fastnn.evaluation import outputs
 
         return outputs(self, x)
@@ -249,9 +249,9 @@ class Network:
         Returns
         -------
         numpy.ndarray
-            ``(n,)`` int64 labels; for multi-label tasks ``(n, n_outputs)`` int64 of 0 and 1, for regression the outputs,
-            both ``(n,)`` where there is one output. Which it is follows from the targets seen in training, and before
-            that from the output activation.
+            ``(n,)`` int64 labels; for multi-label tasks ``(n, n_outputs)`` int64 of 0 and 1, for regression the
+            outputs, both ``(n,)`` where there is one output. Which it is follows from the targets seen in training,
+            and before that from the output activation.
         """
         a = self.predict_proba(x)
         if self.task == CLASSIFICATION:
@@ -263,7 +263,7 @@ class Network:
         """Mean loss and accuracy (NaN for regression) over samples `x` with labels or targets `y`."""
         from fastnn.evaluation import Evaluator
 
-        value, accuracy = Evaluator(self, x, y, check_loss(loss, self.output), sample_weight)()
+        value, accuracy = Evaluator(self, x, y, sample_weight, loss=check_loss(loss, self.output))()
         return {"loss": value, "accuracy": accuracy}
 
     # ---- parameters ----
@@ -391,9 +391,21 @@ def _check_seed(seed: int | None) -> int:
 
 def _check_dropout(dropout: Any, n_layers: int) -> tuple[float, ...]:
     rates = (0.0, *[dropout] * (n_layers - 1)) if isinstance(dropout, numbers.Real) else tuple(dropout)
+    if isinstance(dropout, numbers.Real):
+        _check_rate(dropout)  # which a network without hidden layers would never look at
     if len(rates) != n_layers:
         raise ValueError(f"dropout needs one number, or {n_layers}: inputs, then hidden layers; got {len(rates)}")
-    rates = tuple(_check_finite("dropout", rate) for rate in rates)
-    if not all(0 <= rate < 1 for rate in (*rates, _check_finite("dropout", dropout) if len(rates) == 1 else 0.0)):
-        raise ValueError(f"dropout must be at least 0 and less than 1, got {dropout!r}")
-    return rates
+    return tuple(_check_rate(rate) for rate in rates)
+
+
+def _check_rate(rate: Any) -> float:
+    rate = _check_finite("dropout", rate)
+    if not 0 <= rate < 1:
+        raise ValueError(f"dropout must be at least 0 and less than 1, got {rate!r}")
+    return rate
+
+
+def _check_validation_data(data: Any) -> tuple:
+    if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+        raise ValueError(f"validation_data must be (x, y) or (x, y, sample_weight), got {type(data).__name__}")
+    return tuple(data)

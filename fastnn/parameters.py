@@ -3,6 +3,7 @@
 So an optimizer, a check or a copy is one pass over one array, and weight decay applies to its first part.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ def count_biases(sizes: Sequence[int]) -> int:
 
 def count_weights(sizes: Sequence[int]) -> int:
     """Elements of all weight matrices together."""
-    return sum(n_in * n_out for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True))
+    return sum(n_in * n_out for n_in, n_out in itertools.pairwise(sizes))
 
 
 def split_parameters(flat: Any, sizes: Sequence[int], bias: bool) -> tuple[Arrays, Arrays]:
@@ -27,7 +28,7 @@ def split_parameters(flat: Any, sizes: Sequence[int], bias: bool) -> tuple[Array
     Biases are empty without `bias`; everything is where `flat` is empty.
     """
     weights, biases, start = [], [], 0
-    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for n_in, n_out in itertools.pairwise(sizes):
         stop = start + n_in * n_out
         weights.append(flat[start:stop].reshape(-1, n_out))
         start = stop

@@ -27,7 +27,19 @@ from fastnn.kernels.numpy_kernels import (
     sgd,
 )
 
-KERNELS = ["adam", "dense", "dense_gradient", "dense_sgd", "dropout", "gather", "gather_targets", "input_gradient", "loss_gradient", "rmsprop", "sgd"]
+KERNELS = (
+    "gather",
+    "gather_targets",
+    "dropout",
+    "dense",
+    "loss_gradient",
+    "input_gradient",
+    "dense_gradient",
+    "dense_sgd",
+    "sgd",
+    "rmsprop",
+    "adam",
+)
 
 Array = Any  # of whichever backend
 
@@ -74,7 +86,7 @@ class Objective(NamedTuple):
     optimizer: int
     params: Array  # (p,) all parameters; the layers' arrays are views on it
     grads: Array  # (p,), empty for PLAIN_SGD
-    dW: tuple[Array, ...]  # views on grads
+    dW: tuple[Array, ...]  # noqa: N815 - the field's name; views on grads
     db: tuple[Array, ...]
     state1: Array  # (p,) velocity or mean; empty where the optimizer has none
     state2: Array  # (p,) mean square, likewise

@@ -74,7 +74,7 @@ class Workspace:
         self.objective = self._make_objective(LOSSES[loss], optimizer, weight_decay, training)
 
     def run(self, function: Callable, first: int, last: int) -> None:
-        """Have a function of the step go through mini-batches `first` to ``last - 1``; the epoch's last may be smaller."""
+        """Have a function of the step go through mini-batches `first` to ``last - 1``; the last may be smaller."""
         arguments = (self.data, self.layers)
         function(first, min(last, self.steps - 1), *arguments, self.buffers, self.objective)
         if last == self.steps:
@@ -166,8 +166,11 @@ def _first_rows(buffers: Buffers, rows: int) -> Buffers:
         return tuple(array[:rows] for array in arrays)
 
     return Buffers(
-        *(first(arrays) for arrays in buffers[:4]),
-        buffers.targets[:rows],
-        buffers.sample_weight[:rows],
-        buffers.stream,
+        a=first(buffers.a),
+        x=first(buffers.x),
+        z=first(buffers.z),
+        deltas=first(buffers.deltas),
+        targets=buffers.targets[:rows],
+        sample_weight=buffers.sample_weight[:rows],
+        stream=buffers.stream,
     )

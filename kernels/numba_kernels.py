@@ -49,8 +49,8 @@ def _cache_folder() -> Path | None:
     """Folder for the compiled code, made if need be; None where it cannot be had, which costs seconds a process.
 
     numba renews a cached function when its own file changes, not when a file with a function it calls does. So the
-    folder's name is a digest of all kernel sources, and of the versions. (numba itself tells CPUs apart.) A folder of the user's rather than the package's own, which may be read-only: FASTNN_CACHE_DIR, or
-    the platform's user cache.
+    folder's name is a digest of all kernel sources, and of the versions. (numba itself tells CPUs apart.) It is a
+    folder of the user's, because the package's own may be read-only: FASTNN_CACHE_DIR, or the platform's user cache.
     """
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):

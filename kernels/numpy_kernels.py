@@ -142,7 +142,7 @@ def dropout(x, rate, stream, step, layer, out):
 
 
 def _philox(groups, step, layer, stream):
-    """Ten rounds of Philox4x32 over counters ``(groups, step, layer, stream[2])``; four uint64 arrays of 32-bit words."""
+    """Ten rounds of Philox4x32 over counters ``(groups, step, layer, stream[2])``: four arrays of 32-bit words."""
     mask, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
     c0, c1 = groups & mask, np.full_like(groups, step)
     c2, c3 = np.full_like(groups, layer), np.full_like(groups, stream[2])
