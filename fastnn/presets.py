@@ -1,0 +1,49 @@
+"""Recipes by name: all settings of a training run, as `fastnn train` takes them."""
+
+from typing import Any
+
+__all__ = ["DEFAULTS", "PRESETS"]
+
+DEFAULTS: dict[str, Any] = {
+    "layers": [784, 128, 10],
+    "hidden": "relu",
+    "output": "softmax",
+    "bias": True,
+    "init": "he",
+    "scale": None,
+    "shift": 0.0,
+    "loss": None,
+    "epochs": 5,
+    "batch_size": 64,
+    "optimizer": "sgd",
+    "learning_rate": None,
+    "momentum": None,
+    "nesterov": None,
+    "weight_decay": None,
+    "dropout": 0.0,
+    "schedule": "constant",
+    "dtype": "float32",
+    "seed": 0,
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # The recipe that this project grew from; it reached 88.97 % on MNIST.
+    "seed": {
+        "layers": [784, 512, 512, 512, 10],
+        "bias": False,
+        "init": "uniform(-0.1, 0.1)",
+        "scale": 2 / 255,
+        "shift": -1.0,
+        "loss": "quadratic",
+        "learning_rate": 0.01,
+        "schedule": "exponential(0.999)",
+        "weight_decay": 0.015,
+    },
+    # 98 % on MNIST in little time.
+    "quick": {
+        "optimizer": "sgd",
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "schedule": "cosine",
+    },
+}
