@@ -60,5 +60,15 @@ INITIALIZERS: dict[str, Callable[..., Initializer]] = {
 
 
 def as_initializer(init: str | Initializer) -> Initializer:
-    """``"he"``, ``"uniform(-0.1, 0.1)"`` or a function, as a function."""
-    return init if callable(init) else parse_choice("initializer", init, INITIALIZERS)
+    """``"he"``, ``"uniform(-0.1, 0.1)"`` or a function, as a function whose results are checked."""
+    draw = init if callable(init) else parse_choice("initializer", init, INITIALIZERS)
+
+    def checked(generator: np.random.Generator, n_in: int, n_out: int) -> np.ndarray:
+        W = np.asarray(draw(generator, n_in, n_out))
+        if W.shape != (n_in, n_out):
+            raise ValueError(f"init must return an array of shape ({n_in}, {n_out}), got {W.shape}")
+        if not np.isfinite(W).all():
+            raise ValueError(f"init must return finite numbers, got a NaN or an infinity for ({n_in}, {n_out})")
+        return W
+
+    return checked

@@ -27,7 +27,8 @@ DEFAULTS: dict[str, Any] = {
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # The recipe that this project grew from; it reached 88.97 % on MNIST.
+    # The recipe that this project grew from, where it reached 88.97 % on MNIST. Seeds 0 to 10 reach 88.7 % on average,
+    # 88.2 to 89.2; this is the best of them.
     "seed": {
         "layers": [784, 512, 512, 512, 10],
         "bias": False,
@@ -38,12 +39,15 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 0.01,
         "schedule": "exponential(0.999)",
         "weight_decay": 0.015,
+        "seed": 3,
     },
-    # 98 % on MNIST in little time.
+    # 98 % on MNIST in little time: seeds 0 to 5 reach 98.1 % on average, 97.9 to 98.2.
     "quick": {
+        "epochs": 4,
         "optimizer": "sgd",
         "learning_rate": 0.1,
         "momentum": 0.9,
-        "schedule": "cosine",
+        "nesterov": True,
+        "schedule": "cosine(warmup=0.1)",
     },
 }

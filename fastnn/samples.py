@@ -37,13 +37,16 @@ def as_samples(x: Any, n_in: int, dtype: np.dtype) -> np.ndarray:
         _reject_shape(array, n_in)
     if array.dtype not in (np.uint8, np.float32, np.float64):
         array = array.astype(dtype)
-    array = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(len(array), n_in)
-    if not array.flags.aligned:
-        array = array.copy()
+    array = _ready(array, array.dtype.newbyteorder("=")).reshape(len(array), n_in)
     if array.dtype != np.uint8:
         _check_finite(array, "samples")
-    array = array.view()
-    array.flags.writeable = False  # one type for compiled kernels, whatever the caller's array is
+    return array
+
+
+def _ready(array: np.ndarray, dtype: Any) -> np.ndarray:
+    """Contiguous, aligned and read-only, a copy only where it must be: one type for compiled kernels, whatever came."""
+    array = np.require(array, dtype, ["C", "A"]).view()
+    array.flags.writeable = False
     return array
 
 
@@ -107,11 +110,11 @@ def as_targets(y: Any, n: int, n_out: int, dtype: np.dtype, output: str, loss: s
     if array.shape[:1] != (n,):
         raise DataError(f"expected labels for {n} samples, got shape {array.shape}")
     if array.ndim == 1 and n_out > 1:
-        return Targets(_labels(array, n_out), np.empty((0, n_out), dtype), CLASSIFICATION)
+        return Targets(_labels(array, n_out), _ready(np.empty((0, n_out)), dtype), CLASSIFICATION)
     if array.shape not in ((n, n_out), (n,)):
         raise DataError(f"expected labels of shape ({n},) or targets of shape ({n}, {n_out}), got {array.shape}")
     _check_finite(array, "targets")
-    rows = np.ascontiguousarray(array.reshape(n, n_out), dtype)
+    rows = _ready(array.reshape(n, n_out), dtype)
     if loss != "quadratic" and (rows.min() < 0 or rows.max() > 1):
         row = int(np.argmax(((rows < 0) | (rows > 1)).any(axis=1)))
         raise DataError(f"targets of {loss} must lie between 0 and 1: row {row} holds {rows[row].tolist()}")
@@ -119,7 +122,7 @@ def as_targets(y: Any, n: int, n_out: int, dtype: np.dtype, output: str, loss: s
     if loss == "cross_entropy" and not np.allclose(sums, 1, atol=1e-3):
         row = int(np.argmax(np.abs(sums - 1)))
         raise DataError(f"targets of cross_entropy must add up to 1: row {row} adds up to {sums[row]}")
-    return Targets(np.empty(0, np.int32), rows, _task(rows, output))
+    return Targets(_ready(np.empty(0), np.int32), rows, _task(rows, output))
 
 
 def _labels(array: np.ndarray, n_out: int) -> np.ndarray:
@@ -133,7 +136,7 @@ def _labels(array: np.ndarray, n_out: int) -> np.ndarray:
     if wrong.any():
         row = int(np.argmax(wrong))
         raise DataError(f"labels must lie between 0 and {n_out - 1}: row {row} holds {array[row]}")
-    return np.ascontiguousarray(array, np.int32)
+    return _ready(array, np.int32)
 
 
 def _task(rows: np.ndarray, output: str) -> int:
@@ -152,8 +155,8 @@ def as_sample_weight(sample_weight: Any, n: int, dtype: np.dtype) -> np.ndarray:
         If the length differs, or a weight is negative or not finite.
     """
     if sample_weight is None:
-        return np.empty(0, dtype)
-    weights = np.ascontiguousarray(_as_numbers(sample_weight, "sample weights"), dtype)
+        return _ready(np.empty(0), dtype)
+    weights = _ready(_as_numbers(sample_weight, "sample weights"), dtype)
     if weights.shape != (n,):
         raise DataError(f"expected {n} sample weights, shape ({n},), got shape {weights.shape}")
     _check_finite(weights, "sample weights")

@@ -10,7 +10,6 @@ compiles and in one that finds the code on disk, and runs would no longer repeat
 import hashlib
 import logging
 import math
-import os
 import platform
 import tempfile
 import threading
@@ -22,7 +21,6 @@ from typing import Any
 import llvmlite
 import numba
 import numpy as np
-import platformdirs
 import scipy
 from fastnn.kernels.codes import (
     BINARY_CROSS_ENTROPY,
@@ -41,6 +39,8 @@ from fastnn.kernels.threads import limit_blas_threads
 from numba.core import types
 from numba.np.linalg import ensure_blas
 
+from fastnn.files import cache_dir
+
 _logger = logging.getLogger("fastnn")
 _cache_lock = threading.Lock()
 
@@ -56,8 +56,7 @@ def _cache_folder() -> Path | None:
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     digest.update(f"{numba.__version__} {llvmlite.__version__} {np.__version__} {platform.python_version()}".encode())
-    base = os.environ.get("FASTNN_CACHE_DIR") or platformdirs.user_cache_dir("fastnn", appauthor=False)
-    folder = Path(base) / "numba" / digest.hexdigest()[:16]
+    folder = cache_dir() / "numba" / digest.hexdigest()[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()

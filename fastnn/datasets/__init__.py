@@ -6,11 +6,10 @@
 ((20000, 28, 28), 'uint8')
 """
 
-from fastnn.datasets.cache import CACHE_VARIABLE, cache_dir
 from fastnn.datasets.catalogue import DATASETS
 from fastnn.datasets.dataset import Dataset
 from fastnn.datasets.idx import read_idx
 from fastnn.datasets.loading import DATA_VARIABLE, load
 from fastnn.datasets.npz import read_npz
 
-__all__ = ["CACHE_VARIABLE", "DATASETS", "DATA_VARIABLE", "Dataset", "cache_dir", "load", "read_idx", "read_npz"]
+__all__ = ["DATASETS", "DATA_VARIABLE", "Dataset", "load", "read_idx", "read_npz"]

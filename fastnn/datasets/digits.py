@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastnn.datasets.cache import atomic_path, cache_dir
 from fastnn.datasets.dataset import ARRAY_NAMES, Dataset, assemble
 from fastnn.datasets.npz import read_npz
 from fastnn.errors import DatasetUnavailableError, FileFormatError
+from fastnn.files import atomic_path, cache_dir
 
 __all__ = ["load_digits"]
 
@@ -139,6 +139,7 @@ def _read_cached(path: Path) -> dict[str, np.ndarray] | None:
 
 def _write_cached(path: Path, arrays: dict[str, np.ndarray]) -> None:
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary, temporary.open("xb") as file:
             x_train, y_train, x_test, y_test = (arrays[key] for key in ARRAY_NAMES)
             np.savez_compressed(file, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from fastnn.datasets.cache import CACHE_VARIABLE, atomic_path
 from fastnn.datasets.catalogue import FILES, MIRRORS, FileEntry
 from fastnn.datasets.folders import is_published
 from fastnn.datasets.idx import read_idx
 from fastnn.errors import DatasetUnavailableError, FileFormatError
+from fastnn.files import CACHE_VARIABLE, atomic_path
 
 __all__ = ["obtain"]
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from fastnn.choices import check_choice
-from fastnn.datasets.cache import cache_dir
 from fastnn.datasets.catalogue import DATASETS, FILES, TITLES
 from fastnn.datasets.dataset import ARRAY_NAMES, Dataset, assemble
 from fastnn.datasets.digits import load_digits
@@ -16,6 +15,7 @@ from fastnn.datasets.folders import find_files, is_published, missing_files, oth
 from fastnn.datasets.npz import read_npz
 from fastnn.datasets.streams import open_regular
 from fastnn.errors import DatasetUnavailableError, FileFormatError
+from fastnn.files import cache_dir
 
 __all__ = ["DATA_VARIABLE", "load"]
 

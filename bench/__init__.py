@@ -1,0 +1,1 @@
+"""Measurements of fastnn against itself and others."""

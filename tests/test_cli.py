@@ -1,0 +1,357 @@
+"""The command: results on stdout, errors and progress on stderr, exit codes, Ctrl-C, pipes."""
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import termios
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fastnn
+from fastnn.cli import main
+from fastnn.commands import SCHEMA_VERSION
+from fastnn.presets import PRESETS
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """An .npz of 600 + 200 samples of 28 x 28 in ten classes that a network tells apart at once."""
+    generator = np.random.default_rng(0)
+    patterns = generator.integers(0, 256, (10, 28, 28))
+
+    def draw(n):
+        y = generator.integers(0, 10, n)
+        return (0.7 * patterns[y] + 0.3 * generator.integers(0, 256, (n, 28, 28))).astype(np.uint8), y
+
+    (x_train, y_train), (x_test, y_test) = draw(600), draw(200)
+    path = tmp_path_factory.mktemp("data") / "patterns.npz"
+    np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    return str(path)
+
+
+@pytest.fixture
+def quick(dataset):
+    """Options of a training run that takes no time."""
+    return ["train", "--dataset", dataset, "--layers", "784,16,10", "--epochs", "2", "--backend", "numpy"]
+
+
+def run(*arguments, **environment):
+    """The command in a process of its own."""
+    env = {k: v for k, v in os.environ.items() if k != "FASTNN_BACKEND"} | environment
+    command = [sys.executable, "-m", "fastnn.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
+
+
+# ---- train ----
+
+
+def test_train_prints_accuracy_on_stdout_and_nothing_else_when_not_a_terminal(quick, capsys):
+    assert main(quick) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert re.search(r"test accuracy +\d+\.\d\d %", captured.out)
+    assert re.search(r"backend +numpy, by argument", captured.out)
+    assert len(re.findall(r"^ +\d  +\d\.\d+ ", captured.out, re.MULTILINE)) == 2
+
+
+def test_train_json(quick, capsys, tmp_path):
+    target = tmp_path / "m.safetensors"
+    assert main([*quick, "--json", "--save", str(target), "--optimizer", "adam", "--learning-rate", "0.005"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["schema_version"] == SCHEMA_VERSION
+    assert result["dataset"]["training_samples"] == 600
+    assert result["backend"]["name"] == "numpy"
+    assert result["settings"]["optimizer"] == {
+        "name": "Adam",
+        "learning_rate": 0.005,
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "epsilon": 1e-8,
+        "weight_decay": 0.0,
+    }
+    assert len(result["history"]["loss"]) == 2
+    assert 0.5 < result["test_accuracy"] <= 1
+    assert result["saved"] == str(target)
+    assert fastnn.load(target, backend="numpy").sizes == (784, 16, 10)
+
+
+def test_options_reach_the_network(quick, capsys):
+    extra = "--hidden tanh --output sigmoid --loss quadratic --init normal(0.05) --dtype float64 --momentum 0.5"
+    extra += (
+        " --nesterov --weight-decay 0.001 --dropout 0.2 --schedule cosine(0.1) --seed 7 --batch-size 100 --threads 1"
+    )
+    assert main([*quick, "--json", *extra.split()]) == 0
+    result = json.loads(capsys.readouterr().out)
+    settings = result["settings"]
+    assert settings["hidden"] == "tanh"
+    assert settings["output"] == "sigmoid"
+    assert settings["loss"] == "quadratic"
+    assert settings["init"] == "normal(0.05)"
+    assert settings["seed"] == 7
+    assert settings["optimizer"]["nesterov"] is True
+    assert result["history"]["dtype"] == "float64"
+    assert result["backend"]["threads"] == 1
+
+
+def test_options_change_a_preset(dataset, capsys):
+    options = ["--preset", "seed", "--layers", "784,8,10", "--epochs", "1", "--backend", "numpy", "--json"]
+    assert main(["train", "--dataset", dataset, *options]) == 0
+    settings = json.loads(capsys.readouterr().out)["settings"]
+    assert settings["layers"] == [784, 8, 10]
+    assert settings["bias"] is False
+    assert settings["optimizer"]["weight_decay"] == PRESETS["seed"]["weight_decay"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--layers", "784"], ["at least inputs and outputs"]),
+        (["--layers", "784,0,10"], ["at least 1", "0"]),
+        (["--layers", "784,x,10"], ["784,x,10"]),
+        (["--hidden", "rleu"], ["rleu", "did you mean 'relu'", "gelu"]),
+        (["--optimizer", "adem"], ["did you mean 'adam'", "rmsprop"]),
+        (["--optimizer", "adam", "--momentum", "0.9"], ["adam takes no momentum"]),
+        (["--schedule", "cosin"], ["did you mean 'cosine'"]),
+        (["--schedule", "step(0)"], ["epochs >= 1"]),
+        (["--loss", "binary_cross_entropy"], ["sigmoid"]),
+        (["--init", "uniform(1"], ["uniform(1"]),
+        (["--preset", "sed"], ["did you mean 'seed'"]),
+        (["--dtype", "float16"], ["float32, float64"]),
+        (["--batch-size", "0"], ["batch_size", "at least 1"]),
+        (["--epochs", "-1"], ["epochs", "at least 0"]),
+        (["--learning-rate", "-0.1"], ["learning_rate", "> 0"]),
+        (["--dropout", "1"], ["dropout", "less than 1"]),
+        (["--threads", "0"], ["threads", "at least 1"]),
+        (["--seed", "-1"], ["seed"]),
+        (["--dataset", "mnits"], ["did you mean 'mnist'"]),
+        (["--epochs", "many"], ["--epochs"]),
+        (["--no-such-option"], ["unrecognized"]),
+    ],
+)
+def test_wrong_usage_is_exit_code_2_and_says_what_would_be_right(quick, capsys, options, words):
+    assert main([*quick, *options]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" or captured.out.startswith("dataset ")
+    assert "Traceback" not in captured.err
+    for word in words:
+        assert word in captured.err
+
+
+def test_no_command_is_wrong_usage(capsys):
+    assert main([]) == 2
+    assert "COMMAND" in capsys.readouterr().err
+
+
+def test_unknown_backend_is_exit_code_3(quick, capsys):
+    assert main([*quick, "--backend", "nunpy"]) == 3
+    assert "did you mean 'numpy'" in capsys.readouterr().err
+
+
+def test_unready_backend_is_exit_code_3_in_two_lines(dataset):
+    if fastnn.available_backends()["cupy"].state == "ready":
+        pytest.skip("cupy is ready here")
+    done = run("train", "--dataset", dataset, FASTNN_BACKEND="cupy")
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 2
+    assert "FASTNN_BACKEND" in done.stderr
+
+
+def test_missing_dataset_is_exit_code_3(capsys, tmp_path):
+    assert main(["train", "--dataset", str(tmp_path / "nowhere.npz")]) == 3
+    assert "nowhere.npz" in capsys.readouterr().err
+
+
+def test_network_that_does_not_fit_the_data_is_exit_code_1(quick, capsys):
+    assert main([*quick, "--layers", "100,10"]) == 1
+    assert "100 features" in capsys.readouterr().err
+
+
+def test_divergence_is_exit_code_1_with_advice(quick, capsys):
+    assert main([*quick, "--hidden", "identity", "--output", "identity", "--learning-rate", "1000"]) == 1
+    assert "lower the learning rate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("target", ["no/such/folder/m.safetensors", "."])
+def test_unwritable_target_is_known_before_training(quick, capsys, target):
+    assert main([*quick, "--save", target]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+
+
+def test_auto_falls_back_to_digits_loudly(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("FASTNN_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr("fastnn.datasets.download.MIRRORS", {"mnist": ("http://127.0.0.1:9/",)})
+    if (fastnn.files.cache_dir() / "mnist").exists():
+        pytest.skip("MNIST is in the user's cache")
+    assert main(["train", "--epochs", "1", "--backend", "numpy", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "NOT MNIST but 'digits'" in captured.err
+    result = json.loads(captured.out)
+    assert result["dataset"]["name"] == "digits"
+    assert result["test_accuracy"] > 0.8
+
+
+# ---- interruption, pipes, terminals ----
+
+
+def test_ctrl_c_reports_the_epoch_so_far_and_saves(dataset, tmp_path):
+    target = tmp_path / "m.safetensors"
+    options = ["--layers", "784,512,10", "--epochs", "100000", "--backend", "numpy", "--save", str(target)]
+    command = [sys.executable, "-m", "fastnn.cli", "train", "--dataset", dataset, *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("training"):
+                break
+        time.sleep(1.5)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "interrupted" in output
+    assert "saved to" in output
+    assert fastnn.load(target, backend="numpy").sizes == (784, 512, 10)
+
+
+def test_ctrl_c_before_training_is_130_without_a_traceback(monkeypatch, capsys):
+    def interrupted(name):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastnn.datasets.load", interrupted)
+    assert main(["data", "digits"]) == 130
+    assert capsys.readouterr().err == "fastnn: interrupted\n"
+
+
+def test_closed_pipe_is_no_traceback():
+    command = f"{sys.executable} -m fastnn.cli data | true"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+
+
+def test_progress_is_drawn_on_a_terminal_s_stderr(quick):
+    leader, follower = pty.openpty()
+    termios.tcsetwinsize(follower, (24, 120))
+    command = [sys.executable, "-m", "fastnn.cli", *quick]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=follower, text=True) as process:
+        os.close(follower)
+        output, _ = process.communicate(timeout=60)
+    drawn = os.read(leader, 1 << 16).decode()
+    os.close(leader)
+    assert "epoch 2/2: 100%" in drawn
+    assert "loss=" in drawn
+    assert "accuracy=" in drawn
+    assert "samples/s" in drawn
+    assert "epoch 2/2" not in output
+
+
+# ---- the other commands ----
+
+
+@pytest.fixture(scope="module")
+def model(dataset, tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "m.safetensors"
+    options = ["--layers", "784,16,10", "--epochs", "5", "--backend", "numpy", "--save", str(path)]
+    assert main(["train", "--dataset", dataset, *options]) == 0
+    return str(path)
+
+
+def test_evaluate_repeats_the_accuracy_of_train(model, dataset, capsys):
+    assert main(["evaluate", model, "--dataset", dataset, "--backend", "numpy"]) == 0
+    assert re.search(r"test accuracy +\d+\.\d\d %", capsys.readouterr().out)
+    assert main(["evaluate", model, "--dataset", dataset, "--backend", "numpy", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["schema_version"] == SCHEMA_VERSION
+    assert result["test_accuracy"] > 0.9
+
+
+def test_predict_reads_arrays_idx_and_pictures(model, dataset, capsys, tmp_path):
+    with np.load(dataset) as arrays:
+        x, y = arrays["x_test"][:3], arrays["y_test"][:3]
+    np.save(tmp_path / "three.npy", x)
+    np.save(tmp_path / "one.npy", x[0])
+    (tmp_path / "three.idx").write_bytes(b"\0\0\x08\x03" + np.array(x.shape, ">i4").tobytes() + x.tobytes())
+    Image.fromarray(x[0]).save(tmp_path / "one.png")
+    names = [str(tmp_path / name) for name in ("three.npy", "one.npy", "three.idx", "one.png")]
+    assert main(["predict", model, *names, "--backend", "numpy", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["predictions"]
+    predictions = [row["prediction"] for row in rows]
+    assert predictions[:7] == [*y.tolist(), y[0], *y.tolist()]
+    assert len(rows) == 8
+    assert main(["predict", model, names[1], "--backend", "numpy"]) == 0
+    assert re.fullmatch(r".*one\.npy: \d  \(\d+\.\d %\)\n", capsys.readouterr().out)
+
+
+def test_a_picture_of_another_size_dark_on_light_is_brought_to_the_network_s(tmp_path):
+    from fastnn.images import read_images
+
+    picture = np.full((56, 56), 255, np.uint8)
+    picture[20:40, 26:30] = 0
+    Image.fromarray(picture).convert("RGB").save(tmp_path / "one.png")
+    image = read_images(tmp_path / "one.png", 784).reshape(28, 28)
+    assert image.dtype == np.uint8
+    assert image[0, 0] == 0
+    assert image[15, 13] > 200
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no picture", b"\x93NUMPY broken", b"\0\0\x08\x03\0\0", b"\x1f\x8b broken", b"\x89PNG\r\n\x1a\n"]
+)
+def test_a_broken_image_is_exit_code_1(model, capsys, tmp_path, content):
+    path = tmp_path / "image"
+    path.write_bytes(content)
+    assert main(["predict", model, str(path), "--backend", "numpy"]) == 1
+    assert str(path) in capsys.readouterr().err
+
+
+def test_images_of_another_size_are_refused(model, capsys, tmp_path):
+    np.save(tmp_path / "small.npy", np.zeros((8, 8), np.uint8))
+    assert main(["predict", model, str(tmp_path / "small.npy")]) == 1
+    assert "784" in capsys.readouterr().err
+
+
+def test_a_broken_or_missing_model_is_exit_code_1(capsys, tmp_path, dataset):
+    assert main(["evaluate", str(tmp_path / "none.safetensors")]) == 1
+    assert "none.safetensors" in capsys.readouterr().err
+    (tmp_path / "broken.safetensors").write_bytes(b"broken")
+    assert main(["evaluate", str(tmp_path / "broken.safetensors"), "--dataset", dataset]) == 1
+    assert "safetensors" in capsys.readouterr().err
+
+
+def test_backends_says_state_and_choice(capsys):
+    assert main(["backends"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^numpy +ready", out, re.MULTILINE)
+    assert re.search(r"^chosen +\w+, by auto \(default\)$", out, re.MULTILINE)
+    assert main(["backends", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["chosen"]["origin"] == "auto (default)"
+    assert set(result["backends"]) >= {"numpy", "numba", "cupy"}
+
+
+def test_backends_answers_even_where_the_choice_is_wrong(capsys, monkeypatch):
+    monkeypatch.setenv("FASTNN_BACKEND", "nunpy")
+    assert main(["backends"]) == 0
+    assert "did you mean 'numpy'" in capsys.readouterr().out
+
+
+def test_data_lists_and_describes(dataset, capsys):
+    assert main(["data"]) == 0
+    assert "fashion-mnist" in capsys.readouterr().out
+    assert main(["data", dataset]) == 0
+    assert "600 training" in capsys.readouterr().out
+
+
+def test_version_and_help(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"fastnn {fastnn.__version__}\n"
+    assert main(["train", "--help"]) == 0
+    assert "--weight-decay" in capsys.readouterr().out
