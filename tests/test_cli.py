@@ -189,9 +189,8 @@ def test_unwritable_target_is_known_before_training(quick, capsys, target):
 
 def test_auto_falls_back_to_digits_loudly(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("FASTNN_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("FASTNN_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr("fastnn.datasets.download.MIRRORS", {"mnist": ("http://127.0.0.1:9/",)})
-    if (fastnn.files.cache_dir() / "mnist").exists():
-        pytest.skip("MNIST is in the user's cache")
     assert main(["train", "--epochs", "1", "--backend", "numpy", "--json"]) == 0
     captured = capsys.readouterr()
     assert "NOT MNIST but 'digits'" in captured.err
@@ -259,7 +258,18 @@ def test_progress_is_drawn_on_a_terminal_s_stderr(quick):
 @pytest.fixture(scope="module")
 def model(dataset, tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "m.safetensors"
-    options = ["--layers", "784,16,10", "--epochs", "5", "--backend", "numpy", "--save", str(path)]
+    options = [
+        "--layers",
+        "784,16,10",
+        "--epochs",
+        "20",
+        "--momentum",
+        "0.9",
+        "--backend",
+        "numpy",
+        "--save",
+        str(path),
+    ]
     assert main(["train", "--dataset", dataset, *options]) == 0
     return str(path)
 
