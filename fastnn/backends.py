@@ -173,7 +173,8 @@ def _inspect(name: str) -> tuple[BackendInfo, ModuleType | None]:
             raise ImportError(f"{module} lacks these functions of the kernel contract: {', '.join(missing)}")
         device = kernels.device()
     except BackendError as error:
-        return BackendInfo(name, NO_DEVICE, str(error), "nvidia-smi shows whether driver and device are seen"), None
+        remedy = "nvidia-smi shows whether driver and device are seen"
+        return BackendInfo(name, NO_DEVICE, str(error), remedy, kernels.versions()), None
     except Exception as error:  # a broken library fails in its own way: any error means that it cannot be imported
         reason = f"{type(error).__name__}: {error}"
         return BackendInfo(name, IMPORT_FAILED, reason, f"mend that installation: {remedy}"), None

@@ -35,12 +35,11 @@ def as_samples(x: Any, n_in: int, dtype: np.dtype) -> np.ndarray:
     array = _as_numbers(x, "samples")
     if array.ndim < 2 or array.size != array.shape[0] * n_in or array.shape[0] == 0:
         _reject_shape(array, n_in)
+    if array.dtype.kind == "f":
+        _check_finite(array, dtype, "samples")
     if array.dtype not in (np.uint8, np.float32, np.float64):
         array = array.astype(dtype)
-    array = _ready(array, array.dtype.newbyteorder("=")).reshape(len(array), n_in)
-    if array.dtype != np.uint8:
-        _check_finite(array, "samples")
-    return array
+    return _ready(array, array.dtype.newbyteorder("=")).reshape(len(array), n_in)
 
 
 def _ready(array: np.ndarray, dtype: Any) -> np.ndarray:
@@ -58,23 +57,31 @@ def _reject_shape(array: np.ndarray, n_in: int) -> None:
 
 
 def _as_numbers(values: Any, what: str) -> np.ndarray:
-    array = np.asarray(values)
-    if array.dtype == object:
-        try:
+    if np.ma.is_masked(values):
+        raise DataError(f"{what} must not be masked: fill or leave out what is masked")
+    try:
+        array = np.asarray(values)
+        if array.dtype == object:
             array = array.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{what} must be numbers of one shape, got an object array ({error})") from None
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{what} must be numbers of one shape, got {type(values).__name__} ({error})") from None
     if array.dtype.kind not in "buif":
         raise DataError(f"{what} must be real numbers, got dtype {array.dtype}")
     return array
 
 
-def _check_finite(array: np.ndarray, what: str) -> None:
+def _check_finite(array: np.ndarray, dtype: np.dtype, what: str) -> None:
+    """Every number must be finite, also when it is rounded to `dtype`."""
+    wide, largest = array.dtype.itemsize > dtype.itemsize, np.finfo(dtype).max
     for start in range(0, len(array), _CHUNK):
-        finite = np.isfinite(array[start : start + _CHUNK])
+        chunk = array[start : start + _CHUNK]
+        chunk = chunk.reshape(len(chunk), -1)
+        finite = (chunk >= -largest) & (chunk <= largest) if wide else np.isfinite(chunk)
         if not finite.all():
-            row = start + int(np.argmin(finite.reshape(len(finite), -1).all(axis=1)))
-            raise DataError(f"{what} must be finite: row {row} holds NaN or infinity")
+            row = int(np.argmin(finite.all(axis=1)))
+            value = chunk[row, int(np.argmin(finite[row]))]
+            found = f"{value}, too large for {dtype}" if np.isfinite(value) else "NaN or infinity"
+            raise DataError(f"{what} must be finite: row {start + row} holds {found}")
 
 
 @dataclass(frozen=True)
@@ -113,7 +120,7 @@ def as_targets(y: Any, n: int, n_out: int, dtype: np.dtype, output: str, loss: s
         return Targets(_labels(array, n_out), _ready(np.empty((0, n_out)), dtype), CLASSIFICATION)
     if array.shape not in ((n, n_out), (n,)):
         raise DataError(f"expected labels of shape ({n},) or targets of shape ({n}, {n_out}), got {array.shape}")
-    _check_finite(array, "targets")
+    _check_finite(array, dtype, "targets")
     rows = _ready(array.reshape(n, n_out), dtype)
     if loss != "quadratic" and (rows.min() < 0 or rows.max() > 1):
         row = int(np.argmax(((rows < 0) | (rows > 1)).any(axis=1)))
@@ -127,7 +134,7 @@ def as_targets(y: Any, n: int, n_out: int, dtype: np.dtype, output: str, loss: s
 
 def _labels(array: np.ndarray, n_out: int) -> np.ndarray:
     if array.dtype.kind == "f":
-        _check_finite(array, "labels")
+        _check_finite(array, array.dtype, "labels")
         fractional = array != np.floor(array)
         if fractional.any():
             row = int(np.argmax(fractional))
@@ -156,10 +163,11 @@ def as_sample_weight(sample_weight: Any, n: int, dtype: np.dtype) -> np.ndarray:
     """
     if sample_weight is None:
         return _ready(np.empty(0), dtype)
-    weights = _ready(_as_numbers(sample_weight, "sample weights"), dtype)
-    if weights.shape != (n,):
-        raise DataError(f"expected {n} sample weights, shape ({n},), got shape {weights.shape}")
-    _check_finite(weights, "sample weights")
+    array = _as_numbers(sample_weight, "sample weights")
+    if array.shape != (n,):
+        raise DataError(f"expected {n} sample weights, shape ({n},), got shape {array.shape}")
+    _check_finite(array, dtype, "sample weights")
+    weights = _ready(array, dtype)
     if weights.min() < 0:
         raise DataError(f"sample weights must not be negative: row {int(np.argmin(weights))} holds {weights.min()}")
     if not weights.any():

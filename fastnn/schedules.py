@@ -48,8 +48,8 @@ class Step:
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or not 0 < self.factor <= 1:
-            raise ValueError(f"step(epochs, factor) needs epochs >= 1 and 0 < factor <= 1, got {self}")
+        if self.epochs != int(self.epochs) or self.epochs < 1 or not 0 < self.factor <= 1:
+            raise ValueError(f"step(epochs, factor) needs a whole number epochs >= 1 and 0 < factor <= 1, got {self}")
 
     def __call__(self, steps: np.ndarray, steps_per_epoch: int, total_steps: int) -> np.ndarray:
         return self.factor ** (steps // (self.epochs * steps_per_epoch)).astype(np.float64)
@@ -85,4 +85,8 @@ def as_schedule(schedule: str | Schedule | None) -> Schedule:
     """None, ``"cosine"``, ``"exponential(0.999)"`` or a function, as a function."""
     if schedule is None:
         return Constant()
-    return parse_choice("schedule", schedule, SCHEDULES) if isinstance(schedule, str) else schedule
+    if isinstance(schedule, str):
+        return parse_choice("schedule", schedule, SCHEDULES)
+    if isinstance(schedule, type) or not callable(schedule):
+        raise ValueError(f"schedule must be a name, an object as Cosine(0.1), or a function, got {schedule!r}")
+    return schedule

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import tempfile
@@ -10,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.errors import DataError, FileFormatError
+from fastnn.errors import FileFormatError
 from fastnn.kernels.codes import TASKS
 from fastnn.network import Network
+from fastnn.threads import resolve_threads
 
 __all__ = ["check_writable", "load", "save"]
 
@@ -92,11 +94,13 @@ def _build(
     backend: str | None,
     threads: int | None,
 ) -> Network:
+    threads = resolve_threads(threads)  # here, where a mistake in it is not taken for one in the file
     text = metadata.get("network", "")
     if metadata.get("sha256") != _digest(text, tensors):
         raise FileFormatError(f"{path} is damaged: its content does not match its own digest; save it again")
     try:
         configuration: dict[str, Any] = json.loads(text)
+        _check_tensors(configuration, tensors)
         options = {name: configuration[name] for name in _CONFIGURATION if name not in ("sizes", "epochs_trained")}
         network = Network(
             configuration["sizes"],
@@ -110,9 +114,22 @@ def _build(
         network.set_weights([(tensors[f"W{i}"], tensors.get(f"b{i}")) for i in range(1, n_layers + 1)])
         network.epochs_trained = configuration["epochs_trained"]
         network.task = TASKS[configuration["task"]]
-    except (KeyError, TypeError, ValueError, DataError) as error:
+        if type(network.epochs_trained) is not int or network.epochs_trained < 0:
+            raise ValueError(f"epochs_trained is {network.epochs_trained!r}")
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise FileFormatError(f"{path} describes no network that fastnn can build: {error}") from error
     return network
+
+
+def _check_tensors(configuration: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+    """Before a network is made: a file that says it is huge must not take the memory for it."""
+    sizes, dtype = configuration["sizes"], configuration["dtype"]
+    needed: dict[str, Any] = {f"W{i}": (dtype, pair) for i, pair in enumerate(itertools.pairwise(sizes), start=1)}
+    if configuration["bias"]:
+        needed |= {f"b{i}": (dtype, (n,)) for i, n in enumerate(sizes[1:], start=1)}
+    found = {name: (array.dtype.name, array.shape) for name, array in tensors.items()}
+    if found != needed:
+        raise ValueError(f"its tensors are {found}, its configuration needs {needed}")
 
 
 def _digest(text: str, tensors: dict[str, np.ndarray]) -> str:

@@ -22,8 +22,8 @@ def resolve_threads(threads: int | None) -> int:
         return cpu_count()
     try:
         number = int(value)
-        if number < 1 or number != float(value):
+        if isinstance(value, bool) or number < 1 or number != float(value):
             raise ValueError
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{origin} must be a whole number of at least 1, got {value!r}") from None
     return number

@@ -2,6 +2,7 @@
 
 import math
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -139,7 +140,7 @@ def fit(
     history = network.history = History(network.backend, network.dtype.name, network.threads, space.n_samples)
     network.task = space.task
     with network.kernels.limit_threads(network.threads):
-        history.compile_seconds = trainer.compile()
+        history.compile_seconds = _compile(trainer, show)
         for number in range(epochs):
             with _progress(show, number, epochs, space.n_samples) as report:
                 start = time.perf_counter()
@@ -158,6 +159,18 @@ def fit(
             if any([callback(network, history) for callback in callbacks]):  # a list: every one is called
                 break
     return history
+
+
+def _compile(trainer: Trainer, show: bool) -> float:
+    """Seconds it took; somebody who has to wait for it is told why."""
+    word = "fastnn: compiling, once for this number of layers and these dtypes; the code is kept for the next time"
+    timer = threading.Timer(0.5, print, [word], {"file": sys.stderr})
+    if show:
+        timer.start()
+    try:
+        return trainer.compile()
+    finally:
+        timer.cancel()
 
 
 @contextmanager

@@ -75,10 +75,10 @@ class Workspace:
 
     def run(self, function: Callable, first: int, last: int) -> None:
         """Have a function of the step go through mini-batches `first` to ``last - 1``; the last may be smaller."""
-        arguments = (self.data, self.layers)
-        function(first, min(last, self.steps - 1), *arguments, self.buffers, self.objective)
-        if last == self.steps:
-            function(last - 1, last, *arguments, self.last_buffers, self.objective)
+        with np.errstate(all="ignore"):  # a run that diverges is told by its loss, not by numpy's warnings
+            function(first, min(last, self.steps - 1), self.data, self.layers, self.buffers, self.objective)
+            if last == self.steps:
+                function(last - 1, last, self.data, self.layers, self.last_buffers, self.objective)
 
     def step_weights(self, order: np.ndarray) -> np.ndarray:
         """Sum of the sample weights in each mini-batch, (steps,) float64, when samples come in `order`."""

@@ -1,7 +1,7 @@
 """The kernels on a CUDA device: the place that is kept for them.
 
 The names and parameters are the contract's, `fastnn.kernels.numpy_kernels`, and a test holds them to it. Their CUDA C++
-is not part of this version: `device` says so, which keeps the backend from ever being chosen.
+is not part of this version: `device` says so even where there is one, and the backend is never chosen.
 """
 
 from collections.abc import Callable
@@ -13,11 +13,11 @@ import numpy as np
 
 from fastnn.errors import BackendError
 
+_MISSING = f"this version of fastnn has no CUDA kernels yet (cupy {cupy.__version__} is there): use numba or numpy"
+
 
 def _unavailable() -> NoReturn:
-    raise BackendError(
-        f"this version of fastnn has no CUDA kernels yet (cupy {cupy.__version__} is installed): use numba or numpy"
-    )
+    raise BackendError(_MISSING)
 
 
 def device() -> str:
@@ -27,7 +27,7 @@ def device() -> str:
         raise BackendError(f"no CUDA device: {error}") from error
     if count == 0:
         raise BackendError("no CUDA device: the driver sees none")
-    _unavailable()
+    raise ImportError(_MISSING)
 
 
 def gather(x, order, step, batch_size, scale, shift, out):

@@ -49,11 +49,12 @@ def _cache_folder() -> Path | None:
     """Folder for the compiled code, made if need be; None where it cannot be had, which costs seconds a process.
 
     numba renews a cached function when its own file changes, not when a file with a function it calls does. So the
-    folder's name is a digest of all kernel sources, and of the versions. (numba itself tells CPUs apart.) It is a
+    folder's name is a digest of all sources that are compiled, and of the versions. (numba itself tells CPUs apart.) It is a
     folder of the user's, because the package's own may be read-only: FASTNN_CACHE_DIR, or the platform's user cache.
     """
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    folder = Path(__file__).parent
+    for path in [folder / "codes.py", *sorted(folder.glob("numba_*.py"))]:
         digest.update(path.read_bytes())
     digest.update(f"{numba.__version__} {llvmlite.__version__} {np.__version__} {platform.python_version()}".encode())
     folder = cache_dir() / "numba" / digest.hexdigest()[:16]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from threadpoolctl import ThreadpoolController
 
 _lock = threading.Lock()
-_active: list[int] = []  # the limits of the contexts now open, innermost of each thread last
+_active: dict[object, tuple[int, int]] = {}  # contexts now open, the last opened last: (thread, limit)
 _controller: ThreadpoolController | None = None
 _before: dict[str, int] = {}  # library path -> its thread count before the first context opened
 
@@ -21,18 +21,18 @@ def limit_blas_threads(n: int) -> Iterator[None]:
     what was set before the first is put back after the last. (threadpoolctl's own context puts back what it found,
     which leaves the wrong limit behind when two threads overlap.)
     """
+    context = object()
     with _lock:
         if not _active:
             _remember()
-        _active.append(n)
-        _set(n)
+        _active[context] = threading.get_ident(), n
+        _set()
     try:
         yield
     finally:
         with _lock:
-            _active.remove(n)
-            for library in _libraries():
-                library.set_num_threads(_active[-1] if _active else _before.get(library.filepath, n))
+            del _active[context]
+            _set()
 
 
 def _libraries() -> list:
@@ -47,15 +47,24 @@ def _remember() -> None:
     _before.update({library.filepath: library.get_num_threads() for library in _libraries()})
 
 
-def _set(n: int) -> None:
+def _set() -> None:
+    """The last opened context's limit, or what was before the first."""
+    limit = next(reversed(_active.values()))[1] if _active else None
     for library in _libraries():
-        library.set_num_threads(n)
+        number = _before.get(library.filepath) if limit is None else limit
+        if number is not None:
+            library.set_num_threads(number)
 
 
 def _forget_parent() -> None:
     """A forked child has the thread that forked and no other: contexts of the others will never close there."""
     global _lock
     _lock = threading.Lock()
+    others = [context for context, (thread, _) in _active.items() if thread != threading.get_ident()]
+    for context in others:
+        del _active[context]
+    if others:
+        _set()
 
 
 if hasattr(os, "register_at_fork"):
