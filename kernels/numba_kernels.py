@@ -37,6 +37,7 @@ from fastnn.kernels.codes import (
 )
 from fastnn.kernels.threads import limit_blas_threads
 from numba.core import types
+from numba.core.dispatcher import Dispatcher
 from numba.np.linalg import ensure_blas
 
 from fastnn.files import cache_dir
@@ -49,8 +50,8 @@ def _cache_folder() -> Path | None:
     """Folder for the compiled code, made if need be; None where it cannot be had, which costs seconds a process.
 
     numba renews a cached function when its own file changes, not when a file with a function it calls does. So the
-    folder's name is a digest of all sources that are compiled, and of the versions. (numba itself tells CPUs apart.) It is a
-    folder of the user's, because the package's own may be read-only: FASTNN_CACHE_DIR, or the platform's user cache.
+    folder's name is a digest of all sources that are compiled, and of the versions. (numba itself tells CPUs apart.) It
+    is a folder of the user's, because the package's own may be read-only: FASTNN_CACHE_DIR, or the user's cache.
     """
     digest = hashlib.sha256()
     folder = Path(__file__).parent
@@ -72,7 +73,7 @@ _CACHE_FOLDER = _cache_folder()
 
 def compile(function: Callable) -> Callable:
     options = {"nogil": True, "error_model": "numpy"}
-    if _CACHE_FOLDER is None:
+    if _CACHE_FOLDER is None or _calls_kernels_of_others(function):
         return numba.njit(**options)(function)
     with _cache_lock:  # numba has one setting for all its users: borrow it for as long as it is looked at
         before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(_CACHE_FOLDER)
@@ -80,6 +81,18 @@ def compile(function: Callable) -> Callable:
             return numba.njit(cache=True, **options)(function)
         finally:
             numba.config.CACHE_DIR = before
+
+
+def _calls_kernels_of_others(function: Callable) -> bool:
+    """Whether there are compiled functions from outside this folder among its globals, as a variant's are in a step.
+
+    Neither numba nor the folder's name would notice that they are others than last time: the step with a variant would
+    be found on disk where the one with our own is wanted.
+    """
+    own_file, folder = function.__code__.co_filename, Path(__file__).parent
+    compiled = [value for value in function.__globals__.values() if isinstance(value, Dispatcher)]
+    files = {value.py_func.__code__.co_filename for value in compiled}
+    return any(file != own_file and Path(file).parent != folder for file in files)
 
 
 # ---- matrix product -------------------------------------------------------------------------------------------------

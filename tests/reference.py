@@ -1,0 +1,159 @@
+"""What the kernels ought to compute, written from the definitions: in float64, plain, and slow where that is plainer.
+
+Nothing here calls the library. Activations, losses and tasks go by their names, so that a new one that is not written
+here is a KeyError in the suites and not a gap.
+"""
+
+import math
+
+import numpy as np
+from scipy.special import erf, log_softmax, softmax
+
+# ---- random numbers: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC11, section 4.3 ----------------
+
+
+def philox4x32(counter, key):
+    """Ten rounds over four 32-bit words of counter and two of key; four words."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        high0, low0 = divmod(c0 * 0xD2511F53, 2**32)
+        high1, low1 = divmod(c2 * 0xCD9E8D57, 2**32)
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        k0, k1 = (k0 + 0x9E3779B9) % 2**32, (k1 + 0xBB67AE85) % 2**32
+    return c0, c1, c2, c3
+
+
+def dropout_words(size, stream, step, layer):
+    """The 32-bit word of each of `size` elements."""
+    key_0, key_1, epoch = map(int, stream)
+    words = []
+    for group in range(math.ceil(size / 4)):
+        words += philox4x32((group, step, layer, epoch), (key_0, key_1))
+    return words[:size]
+
+
+# ---- activations ----------------------------------------------------------------------------------------------------
+
+
+def _sigmoid(z):
+    return 0.5 * (1 + np.tanh(z / 2))
+
+
+def _normal_cdf(z):
+    return 0.5 * (1 + erf(z / math.sqrt(2)))
+
+
+def _normal_density(z):
+    return np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+
+
+_ACTIVATIONS = {
+    "identity": lambda z: z,
+    "relu": lambda z: np.where(z > 0, z, 0),
+    "leaky_relu": lambda z: np.where(z > 0, z, 0.01 * z),
+    "sigmoid": _sigmoid,
+    "tanh": np.tanh,
+    "gelu": lambda z: z * _normal_cdf(z),
+    "softmax": lambda z: softmax(z, axis=1),
+}
+_DERIVATIVES = {
+    "identity": np.ones_like,
+    "relu": lambda z: np.where(z > 0, 1.0, 0.0),
+    "leaky_relu": lambda z: np.where(z > 0, 1.0, 0.01),
+    "sigmoid": lambda z: _sigmoid(z) * (1 - _sigmoid(z)),
+    "tanh": lambda z: 1 - np.tanh(z) ** 2,
+    "gelu": lambda z: _normal_cdf(z) + z * _normal_density(z),
+}
+
+
+def activate(name, z):
+    return _ACTIVATIONS[name](z)
+
+
+def derivative(name, z):
+    return _DERIVATIVES[name](z)
+
+
+# ---- losses ---------------------------------------------------------------------------------------------------------
+
+
+COMBINATIONS = [  # (loss, output): a likelihood has its own output, the quadratic loss takes any
+    ("cross_entropy", "softmax"),
+    ("binary_cross_entropy", "sigmoid"),
+    ("quadratic", "identity"),
+    ("quadratic", "sigmoid"),
+    ("quadratic", "softmax"),
+]
+
+
+def row_losses(loss, output, z, targets):
+    """Loss of each sample, from its logits."""
+    if loss == "cross_entropy":
+        return -(targets * log_softmax(z, axis=1)).sum(axis=1)
+    if loss == "binary_cross_entropy":  # log(1 + exp(-z)) is -log sigmoid(z)
+        return (targets * np.logaddexp(0, -z) + (1 - targets) * np.logaddexp(0, z)).sum(axis=1)
+    return {"quadratic": 0.5 * ((activate(output, z) - targets) ** 2).sum(axis=1)}[loss]
+
+
+def logit_gradients(loss, output, z, targets):
+    """Gradient of each sample's loss with respect to its logits."""
+    a = activate(output, z)
+    if loss in ("cross_entropy", "binary_cross_entropy"):
+        return a - targets
+    difference = {"quadratic": a - targets}[loss]
+    if output == "softmax":
+        return np.stack([(np.diag(row) - np.outer(row, row)) @ d for row, d in zip(a, difference, strict=True)])
+    return difference * derivative(output, z)
+
+
+def row_hits(task, a, targets):
+    """Whether, or in what share of the outputs, each sample was answered rightly."""
+    if task == "classification":
+        return np.array([float(np.argmax(row) == np.argmax(t)) for row, t in zip(a, targets, strict=True)])
+    if task == "multilabel":
+        return ((a >= 0.5) == (targets >= 0.5)).mean(axis=1)
+    return {"regression": np.zeros(len(a))}[task]
+
+
+# ---- optimizers -----------------------------------------------------------------------------------------------------
+
+
+class Optimizer:
+    """One of the optimizers on a flat float64 vector; `decay` is an array: the weight decay of each element.
+
+    ``step(p, g, rate)`` returns the new p.
+    """
+
+    def __init__(self, decay=0.0, **constants):
+        self.decay, self.constants = decay, constants
+        self.t, self.m, self.s = 0, 0.0, 0.0
+
+    def step(self, p, g, rate):
+        self.t += 1
+        return self.update(p, g, rate, **self.constants)
+
+
+class SGD(Optimizer):
+    def update(self, p, g, rate, momentum=0.0, nesterov=False):
+        g = g + self.decay * p
+        self.m = momentum * self.m + g
+        return p - rate * (g + momentum * self.m if nesterov else self.m)
+
+
+class RMSprop(Optimizer):
+    def update(self, p, g, rate, rho=0.9, epsilon=1e-8):
+        g = g + self.decay * p
+        self.s = rho * self.s + (1 - rho) * g**2
+        return p - rate * g / (np.sqrt(self.s) + epsilon)
+
+
+class Adam(Optimizer):
+    def update(self, p, g, rate, beta1=0.9, beta2=0.999, epsilon=1e-8, decoupled=False):
+        if not decoupled:
+            g = g + self.decay * p
+        self.m = beta1 * self.m + (1 - beta1) * g
+        self.s = beta2 * self.s + (1 - beta2) * g**2
+        mean, mean_square = self.m / (1 - beta1**self.t), self.s / (1 - beta2**self.t)
+        step = mean / (np.sqrt(mean_square) + epsilon)
+        return p - rate * (step + self.decay * p if decoupled else step)

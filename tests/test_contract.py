@@ -1,0 +1,198 @@
+"""The contract between `fastnn.step` and the backends: the same names and parameters in every module of kernels."""
+
+import ast
+import importlib.machinery
+import importlib.metadata
+import inspect
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from fastnn.kernels import numpy_kernels
+
+import fastnn
+from fastnn import backends, step
+from fastnn.errors import BackendError
+
+FOLDER = Path(numpy_kernels.__file__).parent
+
+
+def read_signatures(path):
+    """{public function: its parameters} of a module, from its text: the library it stands on need not be here."""
+    functions = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)]
+    signatures = {}
+    for function in functions:
+        arguments = function.args
+        signatures[function.name] = [argument.arg for argument in arguments.posonlyargs + arguments.args]
+        if not function.name.startswith("_"):  # compiled code and fastnn.step pass every argument, by position
+            assert not any([arguments.vararg, arguments.kwarg, arguments.kwonlyargs, arguments.defaults])
+    return {name: parameters for name, parameters in signatures.items() if not name.startswith("_")}
+
+
+def inspect_signatures(module):
+    """The same from the imported module, compiled functions among them."""
+    signatures = {}
+    for name, value in vars(module).items():
+        function = getattr(value, "py_func", value)  # numba's dispatchers keep the function that they compile
+        if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_"):
+            signatures[name] = list(inspect.signature(function).parameters)
+    return signatures
+
+
+CONTRACT = inspect_signatures(numpy_kernels)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*_kernels.py")), ids=lambda path: path.stem)
+def test_text_has_names_and_parameters_of_the_contract(path):
+    assert read_signatures(path) == CONTRACT
+
+
+def test_module_has_names_and_parameters_of_the_contract(kernels):
+    assert inspect_signatures(kernels) == CONTRACT
+
+
+def test_every_builtin_backend_has_a_module():
+    modules = {module for module, _, _ in backends._BUILTIN.values()}
+    assert modules == {f"fastnn.kernels.{path.stem}" for path in FOLDER.glob("*_kernels.py")}
+
+
+@pytest.mark.parametrize("change", ["parameter", "order", "function"])
+def test_comparison_notices(tmp_path, change):
+    text = (FOLDER / "numpy_kernels.py").read_text(encoding="utf-8")
+    old, new = {
+        "parameter": ("def dense_gradient(x, delta, dW, db)", "def dense_gradient(x, delta, dW)"),
+        "order": ("def dense_gradient(x, delta, dW, db)", "def dense_gradient(x, delta, db, dW)"),
+        "function": ("def dense_gradient(", "def dense_gradients("),
+    }[change]
+    assert old in text
+    (tmp_path / "wrong.py").write_text(text.replace(old, new), encoding="utf-8")
+    assert read_signatures(tmp_path / "wrong.py") != CONTRACT
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+def test_contract_is_documented(name):
+    assert getattr(numpy_kernels, name).__doc__
+
+
+def test_all_lists_the_contract():
+    assert numpy_kernels.__all__ == sorted(CONTRACT)
+
+
+@pytest.mark.parametrize("module", [fastnn, fastnn.datasets, backends], ids=lambda module: module.__name__)
+def test_all_names_exist(module):
+    assert len(set(module.__all__)) == len(module.__all__)
+    assert [name for name in module.__all__ if not hasattr(module, name)] == []
+
+
+# ---- binding --------------------------------------------------------------------------------------------------------
+
+
+def step_functions():
+    return [value for value in vars(step).values() if inspect.isfunction(value) and value.__module__ == step.__name__]
+
+
+def test_step_lists_the_kernels_that_it_calls():
+    called = {name for function in step_functions() for name in function.__code__.co_names}
+    assert sorted(called & set(CONTRACT)) == sorted(step.KERNELS)
+
+
+def fake_kernels(name, without=()):
+    """A module with the reference's functions, less some."""
+    module = types.ModuleType(name)
+    for function in set(CONTRACT) - set(without):
+        setattr(module, function, getattr(numpy_kernels, function))
+    return module
+
+
+def test_bound_step_calls_the_kernels_it_was_given():
+    calls = []
+    module = fake_kernels("counting_kernels")
+    for name in step.KERNELS:
+        setattr(module, name, lambda *arguments, name=name: calls.append(name))
+    layers = step.Layers(weights=(None, None), biases=(None, None), activations=(0, 0), dropout=(0.0, 0.5))
+    buffers = step.Buffers(*[(None,) * 3] * 4, None, None, None)
+    data = step.Data(*[None] * 5, 1, 1.0, 0.0)
+    step.bind(module).forward(0, data, layers, buffers)
+    assert calls == ["gather", "dense", "dropout", "dense"]
+
+
+@pytest.mark.parametrize("name", step.KERNELS)
+def test_bind_needs_every_kernel(name):
+    with pytest.raises(AttributeError, match=f"has no attribute '{name}'"):
+        step.bind(fake_kernels("lacking_kernels", without=[name]))
+
+
+def test_variants_of_a_kernel_are_told_apart(kernels, tmp_path, monkeypatch):
+    """A step kept on disk must not be taken for one that was compiled with other kernels."""
+    monkeypatch.setattr(kernels, "_CACHE_FOLDER", tmp_path, raising=False)
+
+    def ones(x, order, step, batch_size, scale, shift, out):
+        out[...] = 1
+
+    def twos(x, order, step, batch_size, scale, shift, out):
+        out[...] = 2
+
+    net = fastnn.Network([3, 3], output="identity", bias=False, dtype="float64", backend="numpy")
+    net.set_weights([([[1, 0, 0], [0, 1, 0], [0, 0, 1]], None)])
+    for gather, expected in [(ones, 1), (twos, 2)]:
+        net.kernels = types.ModuleType("variant_kernels")
+        for name in CONTRACT:
+            setattr(net.kernels, name, getattr(kernels, name))
+        net.kernels.gather = kernels.compile(gather)
+        assert net.predict_proba([[0.0, 0.0, 0.0]]).tolist() == [[expected] * 3]
+
+
+# ---- backends of other packages -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def register(monkeypatch):
+    """A function that registers a module as a third-party backend for the length of the test."""
+    real = importlib.metadata.entry_points
+
+    def register(name, module):
+        entry = importlib.metadata.EntryPoint(name, module.__name__, "fastnn.backends")
+
+        def entry_points(**selection):
+            return [entry] if selection == {"group": "fastnn.backends"} else real(**selection)
+
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        module.__spec__ = importlib.machinery.ModuleSpec(module.__name__, None)
+        monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+        backends._inspect.cache_clear()
+
+    yield register
+    backends._inspect.cache_clear()
+
+
+def test_third_party_backend_with_all_functions_is_ready(register):
+    register("third", fake_kernels("third_kernels"))
+    assert fastnn.available_backends()["third"].state == backends.READY
+    net = fastnn.Network([2, 3, 2], backend="third")
+    net.fit([[0.0, 1.0], [1.0, 0.0]], [0, 1], epochs=1)
+    assert net.backend == "third"
+    assert net.history.backend == "third"
+
+
+def test_third_party_backend_that_lacks_functions_says_which(register):
+    register("lacking", fake_kernels("lacking_kernels", without=["adam", "to_numpy"]))
+    info = fastnn.available_backends()["lacking"]
+    assert info.state == backends.IMPORT_FAILED == "import failed"
+    assert "lacking_kernels lacks these functions of the kernel contract: adam, to_numpy" in info.reason
+    with pytest.raises(BackendError, match=r"import failed.*adam, to_numpy"):
+        fastnn.Network([2, 3, 2], backend="lacking")
+
+
+def test_third_party_backend_that_is_gone_says_so(register):
+    module = fake_kernels("gone_kernels")
+    register("gone", module)
+    del sys.modules["gone_kernels"]
+    info = fastnn.available_backends()["gone"]
+    assert info.state == backends.NOT_INSTALLED
+    assert "gone_kernels" in info.reason
+
+
+def test_third_party_backend_cannot_replace_a_builtin_one(register):
+    register("numpy", fake_kernels("numpy_of_others"))
+    assert backends.resolve_backend("numpy").kernels is numpy_kernels

@@ -1,0 +1,505 @@
+"""The conformance suite: every kernel of every backend against plain float64 formulas (`reference`).
+
+Each ``check_<kernel>(kernels, dtype, n)`` passes the kernels of a backend; and rejects each of the wrong ones at the
+end of this file, so that no check is one that cannot fail.
+"""
+
+import inspect
+import itertools
+import types
+
+import numpy as np
+import pytest
+import reference
+from fastnn.kernels import numpy_kernels
+from fastnn.kernels.codes import HIDDEN_ACTIVATIONS, IDENTITY, LOSSES, OUTPUT_ACTIVATIONS, TASKS
+
+from fastnn.losses import check_loss
+from fastnn.step import KERNELS
+
+SIZES = [1, 7, 33, 784]
+TOLERANCES = {
+    # Relative to the largest element of the reference. Rounding of a sum of k terms grows like sqrt(k), 28 times the
+    # unit roundoff for the longest sums here: 3e-15 and 2e-6, times a few operations before and after.
+    "float64": 1e-13,
+    "float32": 1e-5,
+}
+ACTIVATIONS = HIDDEN_ACTIVATIONS | OUTPUT_ACTIVATIONS
+GUARD = -12345.0
+KEY = [0xA4093822, 0x299F31D0, 7]  # a dropout stream: two words of key, and the epoch
+
+
+# ---- how a kernel is called, and what is looked at afterwards -------------------------------------------------------
+
+
+class Output:
+    """An array that a kernel may write: NaN beforehand, or `values` where the kernel updates them."""
+
+    def __init__(self, shape=None, dtype=None, values=None):
+        self.values = np.full(shape, np.nan, dtype) if values is None else values
+
+
+def call(kernels, name, *arguments):
+    """Run a kernel on arrays of its backend; returns what it wrote, one array for each distinct `Output`.
+
+    Every output lies between two guard rows. They and all inputs must come out as they were.
+    """
+    passed, inputs, outers = [], [], {}
+    for argument in arguments:
+        if isinstance(argument, Output):
+            if argument not in outers:
+                values = argument.values
+                outer = np.full((len(values) + 2, *values.shape[1:]), GUARD, values.dtype)
+                outer[1:-1] = values
+                outers[argument] = kernels.asarray(outer)
+            passed.append(outers[argument][1:-1])
+        elif isinstance(argument, np.ndarray):
+            inputs.append((argument.copy(), kernels.asarray(argument)))
+            passed.append(inputs[-1][1])
+        else:
+            passed.append(argument)
+    getattr(kernels, name)(*passed)
+    kernels.synchronize()
+    for before, array in inputs:
+        np.testing.assert_array_equal(kernels.to_numpy(array), before, f"{name} changed an input")
+    found = [kernels.to_numpy(outer) for outer in outers.values()]
+    for outer in found:
+        np.testing.assert_array_equal(outer[[0, -1]], GUARD, f"{name} wrote beyond an output")
+    return [outer[1:-1].copy() for outer in found]
+
+
+def assert_close(found, expected, dtype, what):
+    """The largest error is a small share of the largest element; where all of the reference is 0, there is none."""
+    expected = np.asarray(expected, np.float64)
+    assert found.shape == expected.shape
+    error = np.abs(found.astype(np.float64) - expected).max(initial=0.0)
+    limit = TOLERANCES[dtype] * np.abs(expected).max(initial=0.0)
+    assert error <= limit, f"{what}: off by {error:.3g}, limit {limit:.3g}"
+
+
+def draw(rng, *shape, dtype):
+    return rng.standard_normal(shape).astype(dtype)
+
+
+def shapes(n):
+    """(samples, inputs, outputs), each of them `n` once."""
+    return [(n, 5, 3), (4, n, 3), (3, 5, n)]
+
+
+def empty(dtype):
+    return np.empty(0, dtype)
+
+
+# ---- the batch ------------------------------------------------------------------------------------------------------
+
+
+def batches(n_samples, batch_size):
+    """(step, rows of that mini-batch)"""
+    starts = range(0, n_samples, batch_size)
+    return [(step, min(batch_size, n_samples - start)) for step, start in enumerate(starts)]
+
+
+def check_gather(kernels, dtype, n):
+    rng = np.random.default_rng(n)
+    for source, (batch_size, width) in itertools.product(["uint8", "float32", "float64"], [(5, n), (n, 3)]):
+        n_samples = 2 * batch_size + (batch_size + 1) // 2
+        x = rng.integers(0, 256, (n_samples, width)).astype(source)
+        if source != "uint8":
+            x *= rng.standard_normal(width).astype(source)
+        x.flags.writeable = False  # as the library hands it over
+        order = rng.permutation(n_samples)
+        for scale, shift in [(1.0, 0.0), (1 / 255, 0.0), (0.5, -20.0), (1.0, 3.0)]:
+            for step, rows in batches(n_samples, batch_size):
+                out = Output((rows, width), dtype)
+                (found,) = call(kernels, "gather", x, order, step, batch_size, scale, shift, out)
+                expected = [x[order[step * batch_size + i]].astype(np.float64) * scale + shift for i in range(rows)]
+                assert_close(found, expected, dtype, f"{source} * {scale} + {shift}, step {step}")
+
+
+def check_gather_targets(kernels, dtype, n):
+    rng = np.random.default_rng(n)
+    for (batch_size, width), by_label, weighted in itertools.product([(5, n), (n, 3)], [True, False], [True, False]):
+        n_samples = 2 * batch_size + (batch_size + 1) // 2
+        classes = rng.integers(0, width, n_samples).astype(np.int32)
+        rows_of_targets = np.eye(width)[classes] if by_label else draw(rng, n_samples, width, dtype=dtype)
+        labels = classes if by_label else empty(np.int32)
+        targets = np.empty((0, width), dtype) if by_label else rows_of_targets
+        weights = rng.random(n_samples).astype(dtype) if weighted else empty(dtype)
+        order = rng.permutation(n_samples)
+        for step, rows in batches(n_samples, batch_size):
+            out, weight_out = Output((rows, width), dtype), Output(rows if weighted else 0, dtype)
+            arrays = (labels, targets, weights, order, step, batch_size, out, weight_out)
+            found, found_weights = call(kernels, "gather_targets", *arrays)
+            samples = order[step * batch_size :][:rows]
+            np.testing.assert_array_equal(found, rows_of_targets[samples])
+            np.testing.assert_array_equal(found_weights, weights[samples] if weighted else weights)
+
+
+def check_dropout(kernels, dtype, n):
+    rng = np.random.default_rng(n)
+    for step, layer, rate in [(0, 0, 0.5), (3, 1, 0.25), (1, 2, 0.9), (1, 0, 0.0)]:
+        x, stream = draw(rng, 5, n, dtype=dtype), np.array(KEY, np.uint32)
+        words = np.array(reference.dropout_words(x.size, KEY, step, layer)).reshape(x.shape)
+        (found,) = call(kernels, "dropout", x, rate, stream, step, layer, Output(x.shape, dtype))
+        np.testing.assert_array_equal(found == 0, words < rate * 2**32)
+        assert_close(found, np.where(words < rate * 2**32, 0, x / (1 - rate)), dtype, f"dropout {rate}")
+        in_place = Output(values=x)
+        (again,) = call(kernels, "dropout", in_place, rate, stream, step, layer, in_place)
+        np.testing.assert_array_equal(again, found, "in place")
+        (twice,) = call(kernels, "dropout", found, rate, stream, step, layer, Output(x.shape, dtype))
+        np.testing.assert_array_equal(twice == 0, found == 0, "applied twice")
+
+    ones, stream, rate = np.ones((200, n), dtype), np.array([1, 2**32 - 1, 2**32 - 1], np.uint32), 0.3
+    (found,) = call(kernels, "dropout", ones, rate, stream, 2, 1, Output(ones.shape, dtype))
+    spread = np.sqrt(rate * (1 - rate) / ones.size)
+    assert abs((found != 0).mean() - (1 - rate)) < 4 * spread
+
+    word = reference.dropout_words(1, KEY, 0, 0)[0]  # kept up to exactly its own size
+    for rate, kept in [(word / 2**32, True), ((word + 1) / 2**32, False)]:
+        one = np.ones((1, 1), dtype)
+        (found,) = call(kernels, "dropout", one, rate, np.array(KEY, np.uint32), 0, 0, Output((1, 1), dtype))
+        assert (found[0, 0] != 0) == kept
+
+
+# ---- forward and backward -------------------------------------------------------------------------------------------
+
+
+def check_dense(kernels, dtype, n):
+    rng = np.random.default_rng(n)
+    for (rows, n_in, n_out), (name, code), bias in itertools.product(shapes(n), ACTIVATIONS.items(), [True, False]):
+        x, W = draw(rng, rows, n_in, dtype=dtype), draw(rng, n_in, n_out, dtype=dtype)
+        b = draw(rng, n_out, dtype=dtype) if bias else empty(dtype)
+        expected_z = x.astype(np.float64) @ W.astype(np.float64) + (b.astype(np.float64) if bias else 0)
+        expected_a = reference.activate(name, expected_z)
+        z, a = call(kernels, "dense", x, W, b, code, Output((rows, n_out), dtype), Output((rows, n_out), dtype))
+        assert_close(z, expected_z, dtype, "z")
+        # The error of z is relative to its largest element, of which a may be the exponential; the derivative of
+        # every other activation is at most 1.13.
+        exact = reference.activate(name, z.astype(np.float64))
+        assert_close(a, exact, dtype, name)
+        if name != "softmax":
+            limit = 2 * TOLERANCES[dtype] * max(np.abs(expected_z).max(), np.abs(expected_a).max())
+            assert np.abs(a - expected_a).max() <= limit
+        shared = Output((rows, n_out), dtype)
+        (alone,) = call(kernels, "dense", x, W, b, code, shared, shared)
+        np.testing.assert_array_equal(alone, a, "z and a in one array")
+
+    far = np.array([[-1e4, 0, 1e4], [1e4, 1e4, -1e4], [-1e4, -1e4, -1e4]], dtype)
+    for name, code in ACTIVATIONS.items():
+        outputs = Output(far.shape, dtype), Output(far.shape, dtype)
+        _, a = call(kernels, "dense", far, np.eye(3, dtype=dtype), empty(dtype), code, *outputs)
+        assert_close(a, reference.activate(name, far.astype(np.float64)), dtype, f"{name} of extreme logits")
+
+
+def check_input_gradient(kernels, dtype, n):
+    rng = np.random.default_rng(n)
+    for (rows, n_in, n_out), (name, code) in itertools.product(shapes(n), HIDDEN_ACTIVATIONS.items()):
+        delta, W = draw(rng, rows, n_out, dtype=dtype), draw(rng, n_in, n_out, dtype=dtype)
+        z = draw(rng, rows, n_in, dtype=dtype)
+        a = reference.activate(name, z.astype(np.float64)).astype(dtype)
+        expected = delta.astype(np.float64) @ W.astype(np.float64).T * reference.derivative(name, z.astype(np.float64))
+        for left in [z] if name == "gelu" else [z, a]:  # only gelu may count on z
+            (found,) = call(kernels, "input_gradient", delta, W, code, left, a, Output((rows, n_in), dtype))
+            assert_close(found, expected, dtype, name)
+
+
+def check_dense_gradient(kernels, dtype, n):
+    rng = np.random.default_rng(n)
+    for (rows, n_in, n_out), bias in itertools.product(shapes(n), [True, False]):
+        x, delta = draw(rng, rows, n_in, dtype=dtype), draw(rng, rows, n_out, dtype=dtype)
+        outputs = Output((n_in, n_out), dtype), Output(n_out if bias else 0, dtype)
+        dW, db = call(kernels, "dense_gradient", x, delta, *outputs)
+        x, delta = x.astype(np.float64), delta.astype(np.float64)
+        assert_close(dW, sum(np.outer(x[i], delta[i]) for i in range(rows)), dtype, "dW")
+        assert_close(db, delta.sum(axis=0) if bias else empty(dtype), dtype, "db")
+
+
+def check_dense_sgd(kernels, dtype, n):
+    rng = np.random.default_rng(n)
+    rates = np.array([[9.0, 1, 1], [0.3, 1, 1], [9.0, 1, 1]])
+    for (rows, n_in, n_out), bias, decay in itertools.product(shapes(n), [True, False], [0.0, 0.2]):
+        x, delta = draw(rng, rows, n_in, dtype=dtype), draw(rng, rows, n_out, dtype=dtype)
+        W, b = draw(rng, n_in, n_out, dtype=dtype), draw(rng, n_out if bias else 0, dtype=dtype)
+        outputs = Output(values=W), Output(values=b)
+        found_W, found_b = call(kernels, "dense_sgd", x, delta, rates, 1, decay, *outputs)
+        x, delta, W, b = (array.astype(np.float64) for array in (x, delta, W, b))
+        assert_close(found_W, W - 0.3 * (x.T @ delta + decay * W), dtype, f"W, weight decay {decay}")
+        assert_close(found_b, b - 0.3 * delta.sum(axis=0) if bias else b, dtype, "b")
+
+
+# ---- loss -----------------------------------------------------------------------------------------------------------
+
+
+def draw_targets(rng, loss, rows, n_out, dtype):
+    """Of the kind that the loss takes; one-hot in every other row."""
+    shares = rng.random((rows, n_out))
+    targets = {
+        "cross_entropy": shares / shares.sum(axis=1, keepdims=True),
+        "binary_cross_entropy": rng.random((rows, n_out)),
+        "quadratic": rng.standard_normal((rows, n_out)),
+    }[loss]
+    targets[::2] = np.eye(n_out)[rng.integers(0, n_out, len(targets[::2]))]
+    return targets.astype(dtype)
+
+
+def check_one_loss(kernels, dtype, loss, output, task, z, targets, weights):
+    """One call of loss_gradient, on step 1 of 3."""
+    exact_z, t = z.astype(np.float64), targets.astype(np.float64)
+    a = reference.activate(output, exact_z).astype(dtype)
+    w = weights.astype(np.float64) if weights.size else np.ones(len(z))
+    share = w / w.sum() if w.any() else w
+    codes = OUTPUT_ACTIVATIONS[output], LOSSES[loss], TASKS[task]
+    outputs = Output(z.shape, dtype), Output(values=np.full(3, GUARD)), Output(values=np.full(3, GUARD))
+    delta, losses, hits = call(kernels, "loss_gradient", z, a, targets, weights, *codes, *outputs, 1)
+    what = f"{loss} of {output}, {task}, weights {weights[:3]}"
+    assert_close(delta, share[:, None] * reference.logit_gradients(loss, output, exact_z, t), dtype, what)
+    expected = w @ reference.row_losses(loss, output, exact_z, t), w @ reference.row_hits(task, a, targets)
+    for sums, value in zip((losses, hits), expected, strict=True):
+        assert_close(sums[1:2], [value], dtype, what)
+        np.testing.assert_array_equal(sums[[0, 2]], GUARD, "the sums of another step changed")
+
+
+def check_loss_gradient(kernels, dtype, n):
+    rng = np.random.default_rng(n)
+    combinations = list(itertools.product(reference.COMBINATIONS, TASKS))
+    for (rows, _, n_out), ((loss, output), task) in itertools.product(shapes(n), combinations):
+        z, targets = draw(rng, rows, n_out, dtype=dtype), draw_targets(rng, loss, rows, n_out, dtype)
+        some = rng.random(rows).astype(dtype)
+        some[1::3] = 0
+        for weights in [empty(dtype), some, np.zeros(rows, dtype)]:
+            check_one_loss(kernels, dtype, loss, output, task, z, targets, weights)
+    for (loss, output), task in combinations:
+        z = np.array([[-1e4, 0, 1e4], [1e4, -1e4, 0], [0, 1e4, -1e4], [-1e4, -2e4, -3e4]], dtype)
+        for winner in range(3):  # right by far, wrong by far
+            targets = np.eye(3, dtype=dtype)[[winner] * 4]
+            check_one_loss(kernels, dtype, loss, output, task, z, targets, empty(dtype))
+    # Losses of 1e-9, which log(1 + x) would lose. (With targets of 1 the outputs are rounded to 1, and delta to 0.)
+    z, targets = np.array([[-20, -21], [-22, -20]], dtype), np.zeros((2, 2), dtype)
+    check_one_loss(kernels, dtype, "binary_cross_entropy", "sigmoid", "multilabel", z, targets, empty(dtype))
+
+
+# ---- optimizers -----------------------------------------------------------------------------------------------------
+
+
+def check_optimizer(kernels, dtype, n, name, formula, states, **constants):
+    """Four steps of a flat update.
+
+    Parameters
+    ----------
+    formula : type
+        The optimizer in `reference`.
+    states : str
+        The attributes of it that the kernel's arrays of state hold.
+    constants
+        By the names that kernel and formula have in common.
+    """
+    rng = np.random.default_rng(n)
+    beta1, beta2, t = constants.get("beta1", 0.0), constants.get("beta2", 0.0), np.arange(1, 6)
+    rates = np.stack([0.2 / t, 1 / (1 - beta1**t), 1 / (1 - beta2**t)], axis=1)
+    parameters = list(inspect.signature(getattr(numpy_kernels, name)).parameters)
+    for n_weights, weight_decay in itertools.product([0, n // 2, n], [0.0, 0.3]):
+        values = constants | {"n_weights": n_weights, "weight_decay": weight_decay}
+        arguments = [values[parameter] for parameter in parameters[parameters.index("step") + 1 :]]
+        params = draw(rng, n, dtype=dtype)
+        optimizer = formula(np.where(np.arange(n) < n_weights, weight_decay, 0.0), **constants)
+        expected, found, state = params.astype(np.float64), params, [np.zeros(n, dtype) for _ in states]
+        for step in range(4):
+            grads = draw(rng, n, dtype=dtype)
+            outputs = [Output(values=array) for array in (found, grads, *state)]
+            found, _, *state = call(kernels, name, *outputs, rates, step, *arguments)
+            expected = optimizer.step(expected, grads.astype(np.float64), rates[step, 0])
+            assert_close(found, expected, dtype, f"step {step}, {n_weights} weights, weight decay {weight_decay}")
+        for array, attribute in zip(state, states, strict=True):
+            assert_close(array, getattr(optimizer, attribute), dtype, attribute)
+
+
+def check_sgd(kernels, dtype, n):
+    for momentum, nesterov in [(0.0, False), (0.9, False), (0.9, True)]:
+        check_optimizer(kernels, dtype, n, "sgd", reference.SGD, "m", momentum=momentum, nesterov=nesterov)
+
+
+def check_rmsprop(kernels, dtype, n):
+    """With an epsilon so large that it matters where it stands."""
+    check_optimizer(kernels, dtype, n, "rmsprop", reference.RMSprop, "s", rho=0.8, epsilon=0.1)
+
+
+def check_adam(kernels, dtype, n):
+    for decoupled in [False, True]:
+        constants = {"beta1": 0.9, "beta2": 0.99, "epsilon": 0.1, "decoupled": decoupled}
+        check_optimizer(kernels, dtype, n, "adam", reference.Adam, "ms", **constants)
+
+
+# ---- the suite ------------------------------------------------------------------------------------------------------
+
+CHECKS = {name: globals()[f"check_{name}"] for name in KERNELS}  # a kernel without a check is a KeyError
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("kernel", CHECKS)
+def test_kernel(kernels, kernel, dtype, n):
+    CHECKS[kernel](kernels, dtype, n)
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "words"),
+    [
+        ([0] * 4, [0] * 2, "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+        ([0xFFFFFFFF] * 4, [0xFFFFFFFF] * 2, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+        (
+            [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
+            [0xA4093822, 0x299F31D0],
+            "d16cfe09 94fdcceb 5001e420 24126ea1",
+        ),
+    ],
+)
+def test_philox_known_answers(counter, key, words):
+    """The vectors that Random123 publishes (kat_vectors, philox4x32 10)."""
+    assert [f"{word:08x}" for word in reference.philox4x32(counter, key)] == words.split()
+
+
+@pytest.mark.parametrize("output", OUTPUT_ACTIVATIONS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_combination_of_loss_and_output_is_checked(loss, output):
+    if (loss, output) in reference.COMBINATIONS:
+        assert check_loss(loss, output) == loss
+    else:
+        with pytest.raises(ValueError, match="needs output="):
+            check_loss(loss, output)
+
+
+# ---- wrong kernels: each is the right one with something amiss ------------------------------------------------------
+
+
+def wrong_batch_start(right, *a):
+    right(*a[:3], len(a[-1]), *a[4:])
+
+
+def wrong_target_start(right, *a):
+    right(*a[:5], len(a[-2]), *a[6:])
+
+
+def wrong_missing_weights(right, *a):
+    right(*a[:2], a[2][:0], *a[3:])
+
+
+def wrong_unscaled_dropout(right, *a):
+    right(*a)
+    a[-1][...] *= 1 - a[1]
+
+
+def wrong_other_layers_mask(right, *a):
+    right(*a[:4], a[4] + 1, a[5])
+
+
+def wrong_copied_row(right, *a):
+    right(*a)
+    a[-1][-1] = a[-1][0]
+
+
+def wrong_lost_z(right, *a):
+    right(*a[:4], a[5], a[5])
+    a[4][...] = a[5]
+
+
+def wrong_changed_input(right, *a):
+    right(*a)
+    a[0][0] += 1
+
+
+def wrong_written_before_output(right, *a):
+    right(*a)
+    a[-1].base[0] = 0
+
+
+def wrong_delta_scale(right, *a):
+    right(*a)
+    a[7][...] *= 1.001
+
+
+def wrong_missing_jacobian(right, *a):
+    right(*a[:4], IDENTITY, *a[5:])
+
+
+def wrong_step_of_loss(right, *a):
+    right(*a[:-1], a[-1] + 1)
+    a[8][a[-1]] = a[8][a[-1] + 1]
+
+
+def wrong_gelu_from_a(right, *a):
+    right(*a[:3], a[4], a[4], a[5])
+
+
+def wrong_last_sample_missing(right, *a):
+    right(a[0][:-1], a[1][:-1], *a[2:])
+
+
+def replaced(position, value):
+    """The right kernel with one argument changed: to `value`, or to what it makes of the argument."""
+
+    def wrong(right, *a):
+        changed = value(a[position]) if callable(value) else value
+        right(*a[:position], changed, *a[position + 1 :])
+
+    return wrong
+
+
+def first_none(array):
+    return array[:0]
+
+
+WRONG = {
+    "gather: a smaller last batch counts from elsewhere": ("gather", wrong_batch_start),
+    "gather: no scale": ("gather", replaced(4, 1.0)),
+    "gather: no shift": ("gather", replaced(5, 0.0)),
+    "gather: the last row is the first": ("gather", wrong_copied_row),
+    "gather_targets: a smaller last batch counts from elsewhere": ("gather_targets", wrong_target_start),
+    "gather_targets: no weights": ("gather_targets", wrong_missing_weights),
+    "dropout: another layer's mask": ("dropout", wrong_other_layers_mask),
+    "dropout: another step's mask": ("dropout", replaced(3, lambda step: step + 1)),
+    "dropout: not scaled": ("dropout", wrong_unscaled_dropout),
+    "dropout: a little more": ("dropout", replaced(1, lambda rate: min(rate * 1.3, 0.99))),
+    "dense: no bias": ("dense", replaced(2, first_none)),
+    "dense: no activation": ("dense", replaced(3, IDENTITY)),
+    "dense: the last row is the first": ("dense", wrong_copied_row),
+    "dense: z lost": ("dense", wrong_lost_z),
+    "dense: an input changed": ("dense", wrong_changed_input),
+    "dense: written before the output": ("dense", wrong_written_before_output),
+    "loss_gradient: no sample weights": ("loss_gradient", replaced(3, first_none)),
+    "loss_gradient: no Jacobian": ("loss_gradient", wrong_missing_jacobian),
+    "loss_gradient: delta a thousandth too large": ("loss_gradient", wrong_delta_scale),
+    "loss_gradient: another step's sums": ("loss_gradient", wrong_step_of_loss),
+    "loss_gradient: another task": ("loss_gradient", replaced(6, lambda task: (task + 1) % 3)),
+    "input_gradient: no derivative": ("input_gradient", replaced(2, IDENTITY)),
+    "input_gradient: gelu from a": ("input_gradient", wrong_gelu_from_a),
+    "dense_gradient: the last sample missing": ("dense_gradient", wrong_last_sample_missing),
+    "dense_gradient: no db": ("dense_gradient", replaced(3, first_none)),
+    "dense_sgd: no weight decay": ("dense_sgd", replaced(4, 0.0)),
+    "dense_sgd: another step's rate": ("dense_sgd", replaced(3, 0)),
+    "dense_sgd: the last sample missing": ("dense_sgd", wrong_last_sample_missing),
+    "sgd: biases decay": ("sgd", replaced(8, lambda n: n + 1)),
+    "sgd: nesterov the other way": ("sgd", replaced(6, lambda nesterov: not nesterov)),
+    "sgd: momentum": ("sgd", replaced(5, lambda momentum: momentum * 0.999)),
+    "rmsprop: biases decay": ("rmsprop", replaced(8, lambda n: n + 1)),
+    "rmsprop: rho": ("rmsprop", replaced(5, lambda rho: rho * 0.999)),
+    "rmsprop: epsilon": ("rmsprop", replaced(6, 1e-8)),
+    "adam: the first step's corrections": ("adam", replaced(5, 0)),
+    "adam: betas": ("adam", replaced(7, lambda beta2: beta2 * 0.999)),
+    "adam: decoupled the other way": ("adam", replaced(10, lambda decoupled: not decoupled)),
+    "adam: biases decay": ("adam", replaced(11, lambda n: n + 1)),
+}
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("fault", WRONG)
+def test_wrong_kernel_is_rejected(kernels, fault, dtype):
+    name, wrong = WRONG[fault]
+    module = types.SimpleNamespace(**{public: getattr(kernels, public) for public in numpy_kernels.__all__})
+    right = getattr(kernels, name)
+    setattr(module, name, lambda *arguments: wrong(right, *arguments))
+    with pytest.raises(AssertionError):
+        CHECKS[name](module, dtype, 7)
+
+
+def test_every_kernel_has_a_wrong_one():
+    assert {name for name, _ in WRONG.values()} == set(KERNELS)
