@@ -199,8 +199,7 @@ def _train_json(
     return {
         "dataset": _dataset_json(dataset),
         "backend": _backend_json(network),
-        "settings": settings
-        | {"loss": loss, "optimizer": {"name": type(optimizer).__name__} | dataclasses.asdict(optimizer)},
+        "settings": settings | {"loss": loss, "optimizer": {"name": type(optimizer).__name__} | vars(optimizer)},
         "history": network.history.to_dict(),
         "test_accuracy": result and _number(result["accuracy"]),
         "test_loss": result and _number(result["loss"]),

@@ -27,7 +27,6 @@ class Constants(NamedTuple):
     has_state2: bool = False
 
 
-@dataclass(frozen=True)
 class Optimizer:
     """What all optimizers have: a learning rate, and weight decay on weights but never on biases.
 
@@ -38,8 +37,8 @@ class Optimizer:
         Adds ``weight_decay * W``, the gradient of ``weight_decay / 2 * |W|^2``, to that of every weight matrix.
     """
 
-    learning_rate: float
-    weight_decay: float = 0.0
+    learning_rate: float  # fields of the subclasses, each in its own order
+    weight_decay: float
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "epsilon"):

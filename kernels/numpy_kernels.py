@@ -118,9 +118,9 @@ def dropout(x, rate, stream, step, layer, out):
     """Zero a share `rate` of the elements and scale the others by ``1 / (1 - rate)``; `out` may be `x`.
 
     Element ``e`` (row-major in the batch) is kept where the 32-bit word ``e % 4`` of Philox4x32-10 with counter
-    ``(e // 4, step, layer, stream[2])`` and key ``(stream[0], stream[1])`` is at least ``floor(rate * 2**32)``. So the mask
-    depends on seed, epoch, step and layer alone: every backend draws the same, and back-propagation applies it again
-    instead of storing it.
+    ``(e // 4, step, layer, stream[2])`` and key ``(stream[0], stream[1])`` is at least ``floor(rate * 2**32)``. So the
+    mask depends on seed, epoch, step and layer alone: every backend draws the same, and back-propagation applies it
+    again instead of storing it.
 
     Parameters
     ----------

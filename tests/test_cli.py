@@ -365,3 +365,39 @@ def test_version_and_help(capsys):
     assert capsys.readouterr().out == f"fastnn {fastnn.__version__}\n"
     assert main(["train", "--help"]) == 0
     assert "--weight-decay" in capsys.readouterr().out
+
+
+# ---- the main job on the real data ----
+
+
+@pytest.mark.skipif("FASTNN_DATA_DIR" not in os.environ, reason="FASTNN_DATA_DIR does not say where MNIST is")
+def test_training_on_mnist_stays_under_400_mb():
+    code = (
+        "import resource, sys, fastnn.cli\n"
+        "code = fastnn.cli.main(['train', '--dataset', 'mnist', '--epochs', '1', '--threads', '1'])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)\n"
+        "sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stderr.split()[-1]) * 1024 < 400e6
+
+
+@pytest.mark.skipif("FASTNN_DATA_DIR" not in os.environ, reason="FASTNN_DATA_DIR does not say where MNIST is")
+def test_preset_quick_reaches_98_percent(capsys):
+    assert main(["train", "--dataset", "mnist", "--preset", "quick", "--threads", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["test_accuracy"] >= 0.98
+
+
+@pytest.mark.skipif("FASTNN_DATA_DIR" not in os.environ, reason="FASTNN_DATA_DIR does not say where MNIST is")
+def test_preset_seed_repeats_the_original_s_accuracy_with_one_history_on_both_backends(capsys):
+    histories = []
+    for backend in ("numpy", "numba"):
+        assert (
+            main(["train", "--dataset", "mnist", "--preset", "seed", "--backend", backend, "--threads", "1", "--json"])
+            == 0
+        )
+        result = json.loads(capsys.readouterr().out)
+        assert result["test_accuracy"] >= 0.8897
+        histories.append(result["history"]["loss"])
+    np.testing.assert_allclose(histories[0], histories[1], rtol=1e-3)
