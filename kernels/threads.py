@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import LibController, ThreadpoolController
 
 _lock = threading.Lock()
 _active: dict[object, tuple[int, int]] = {}  # contexts now open, the last opened last: (thread, limit)
@@ -35,7 +35,7 @@ def limit_blas_threads(n: int) -> Iterator[None]:
             _set()
 
 
-def _libraries() -> list:
+def _libraries() -> list[LibController]:
     assert _controller is not None
     return _controller.select(user_api="blas").lib_controllers
 
@@ -53,7 +53,17 @@ def _set() -> None:
     for library in _libraries():
         number = _before.get(library.filepath) if limit is None else limit
         if number is not None:
-            library.set_num_threads(number)
+            _set_one(library, number)
+
+
+def _set_one(library: LibController, n: int) -> None:
+    """threadpoolctl 3.8 heeds the Python thread that came first and silently ignores the others; here `_lock` rules."""
+    release = getattr(library, "clear_controlling_thread", None)
+    if release:
+        release(force=True)
+    library.set_num_threads(n)
+    if release:
+        release(force=True)
 
 
 def _forget_parent() -> None:

@@ -442,7 +442,7 @@ import numpy as np
 import fastnn
 
 net = fastnn.Network([64, 32, 10], backend=sys.argv[1], threads=1)
-x, y = np.random.default_rng(0).random((100_000, 64), np.float32), np.arange(100_000) % 10
+x, y = np.random.default_rng(0).random((200_000, 64), np.float32), np.arange(200_000) % 10
 sent = []
 
 def kill():
