@@ -118,9 +118,9 @@ def resolve_backend(name: str | None = None) -> BackendChoice:
         (name, "argument"),
         (_context.get(), "use_backend()"),
         (_process, "set_backend()"),
-        (os.environ.get("FASTNN_BACKEND"), "FASTNN_BACKEND"),
+        (os.environ.get("FASTNN_BACKEND") or None, "FASTNN_BACKEND"),
     )
-    return _require(*next(((n, o) for n, o in candidates if n), ("auto", "default")))
+    return _require(*next(((n, o) for n, o in candidates if n is not None), ("auto", "default")))
 
 
 def _choose(origin: str) -> BackendChoice:

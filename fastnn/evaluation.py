@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn.samples import UNKNOWN
 from fastnn.step import bind
 from fastnn.workspace import Workspace
 
@@ -17,7 +18,7 @@ _ROWS = 512  # samples at a time: enough for the matrix product, few enough for 
 
 def outputs(network: "Network", x: Any) -> np.ndarray:
     """Outputs ``(n, n_out)`` of the network's dtype for samples `x`."""
-    space = Workspace(network, x, None, _ROWS)
+    space = Workspace(network, x, UNKNOWN, _ROWS)
     result = np.empty((space.n_samples, network.sizes[-1]), network.dtype)
     forward = bind(network.kernels).forward
     with network.kernels.limit_threads(network.threads):

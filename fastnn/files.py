@@ -21,7 +21,13 @@ def cache_dir() -> Path:
         return Path(os.path.expanduser(chosen))
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("fastnn", appauthor=False))
+    try:
+        folder = Path(platformdirs.user_cache_dir("fastnn", appauthor=False))
+    except RuntimeError as error:
+        raise OSError(f"{error}; or name a folder in {CACHE_VARIABLE}") from error
+    if not folder.is_absolute():  # older platformdirs leave "~" where there is no home
+        raise OSError(f"there is no home directory for a cache: name a folder in {CACHE_VARIABLE}")
+    return folder
 
 
 @contextlib.contextmanager

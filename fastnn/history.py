@@ -57,11 +57,11 @@ class History:
             self.val_accuracy.append(validation[1])
 
     def to_dict(self) -> dict[str, Any]:
-        """The same as plain values for JSON, None where a value is NaN."""
+        """The same as plain values for JSON, None where a value is NaN or infinite."""
 
         def plain(value: Any) -> Any:
             if isinstance(value, list):
                 return [plain(item) for item in value]
-            return None if isinstance(value, float) and math.isnan(value) else value
+            return None if isinstance(value, float) and not math.isfinite(value) else value
 
         return {name: plain(value) for name, value in asdict(self).items()}

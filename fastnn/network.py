@@ -97,6 +97,8 @@ class Network:
     ) -> None:
         self.sizes = _check_sizes(sizes)
         n_hidden = len(self.sizes) - 2
+        if not isinstance(hidden, Iterable):
+            raise ValueError(f"hidden must be the name of an activation, or one for each hidden layer, got {hidden!r}")
         self.hidden = (hidden,) * n_hidden if isinstance(hidden, str) else tuple(hidden)
         if isinstance(hidden, str):
             check_choice("hidden activation", hidden, HIDDEN_ACTIVATIONS)
@@ -110,7 +112,7 @@ class Network:
         self.bias = bool(bias)
         self.dropout = _check_dropout(dropout, n_hidden + 1)
         self.seed = _check_seed(seed)
-        self.dtype = np.dtype(check_choice("dtype", str(np.dtype(dtype)), ["float32", "float64"]))
+        self.dtype = _check_dtype(dtype)
         self.scale = None if scale is None else _check_finite("scale", scale)
         self.shift = _check_finite("shift", shift)
         self.threads = resolve_threads(threads)
@@ -198,8 +200,11 @@ class Network:
         trainer = training.Trainer(space, optimizer, as_schedule(schedule), epochs, shuffle)
         validate = None
         if validation_data is not None:
-            validate = evaluation.Evaluator(self, *_check_validation_data(validation_data), loss=loss)
-        return training.fit(self, space, trainer, validate, epochs, callbacks, verbose)
+            try:
+                validate = evaluation.Evaluator(self, *_check_validation_data(validation_data), loss=loss)
+            except DataError as error:
+                raise DataError(f"validation data: {error}") from None
+        return training.fit(self, space, trainer, validate, epochs, _check_callbacks(callbacks), verbose)
 
     def gradients(
         self, x: Any, y: Any, *, loss: str | None = None, sample_weight: Any = None, dropout: int | None = None
@@ -230,9 +235,8 @@ class Network:
             loss=check_loss(loss, self.output),
             sample_weight=sample_weight,
             training=True,
+            dropout=dropout is not None,
         )
-        if dropout is None:
-            space.layers = self.layers(training=False)
         return gradients(space, dropout or 0)
 
     # ---- answers ----
@@ -390,6 +394,8 @@ def _check_seed(seed: int | None) -> int:
 
 
 def _check_dropout(dropout: Any, n_layers: int) -> tuple[float, ...]:
+    if not isinstance(dropout, numbers.Real | Iterable):
+        raise ValueError(f"dropout must be a number, or one for each layer, got {dropout!r}")
     rates = (0.0, *[dropout] * (n_layers - 1)) if isinstance(dropout, numbers.Real) else tuple(dropout)
     if isinstance(dropout, numbers.Real):
         _check_rate(dropout)  # which a network without hidden layers would never look at
@@ -398,11 +404,26 @@ def _check_dropout(dropout: Any, n_layers: int) -> tuple[float, ...]:
     return tuple(_check_rate(rate) for rate in rates)
 
 
+def _check_dtype(dtype: Any) -> np.dtype:
+    try:
+        name = None if dtype is None else str(np.dtype(dtype))  # for numpy None is float64
+    except TypeError:
+        name = dtype
+    return np.dtype(check_choice("dtype", name, ["float32", "float64"]))
+
+
 def _check_rate(rate: Any) -> float:
     rate = _check_finite("dropout", rate)
     if not 0 <= rate < 1:
         raise ValueError(f"dropout must be at least 0 and less than 1, got {rate!r}")
     return rate
+
+
+def _check_callbacks(callbacks: Any) -> "list[Callback]":
+    result: list[Any] = list(callbacks) if isinstance(callbacks, Iterable) else [None]
+    if not all(callable(callback) for callback in result):
+        raise ValueError(f"callbacks must be functions, in a list; got {callbacks!r}")
+    return result
 
 
 def _check_validation_data(data: Any) -> tuple:

@@ -11,7 +11,9 @@ import numpy as np
 from fastnn.errors import DataError
 from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL, REGRESSION
 
-__all__ = ["Targets", "as_sample_weight", "as_samples", "as_targets"]
+__all__ = ["UNKNOWN", "Targets", "as_sample_weight", "as_samples", "as_targets"]
+
+UNKNOWN = object()  # targets where only outputs are wanted; None is what a caller forgot to fill in
 
 _CHUNK = 4096  # rows looked at a time, so that a check needs no second copy of the data
 
@@ -111,13 +113,16 @@ def as_targets(y: Any, n: int, n_out: int, dtype: np.dtype, output: str, loss: s
     DataError
         If lengths differ, or a value is not finite, not a label, or out of range; the message names the row.
     """
+    no_labels, no_rows = _ready(np.empty(0), np.int32), _ready(np.empty((0, n_out)), dtype)
+    if y is UNKNOWN:
+        return Targets(no_labels, no_rows, CLASSIFICATION)
     array = _as_numbers(y, "labels")
     if array.ndim == 2 and array.shape[1] == 1 and n_out > 1:
         array = array[:, 0]
     if array.shape[:1] != (n,):
         raise DataError(f"expected labels for {n} samples, got shape {array.shape}")
     if array.ndim == 1 and n_out > 1:
-        return Targets(_labels(array, n_out), _ready(np.empty((0, n_out)), dtype), CLASSIFICATION)
+        return Targets(_labels(array, n_out), no_rows, CLASSIFICATION)
     if array.shape not in ((n, n_out), (n,)):
         raise DataError(f"expected labels of shape ({n},) or targets of shape ({n}, {n_out}), got {array.shape}")
     _check_finite(array, dtype, "targets")
@@ -129,7 +134,7 @@ def as_targets(y: Any, n: int, n_out: int, dtype: np.dtype, output: str, loss: s
     if loss == "cross_entropy" and not np.allclose(sums, 1, atol=1e-3):
         row = int(np.argmax(np.abs(sums - 1)))
         raise DataError(f"targets of cross_entropy must add up to 1: row {row} adds up to {sums[row]}")
-    return Targets(_ready(np.empty(0), np.int32), rows, _task(rows, output))
+    return Targets(no_labels, rows, _task(rows, output))
 
 
 def _labels(array: np.ndarray, n_out: int) -> np.ndarray:

@@ -78,6 +78,11 @@ class Trainer:
         finally:
             self._network.epochs_trained += 1
 
+    def interrupt(self) -> None:
+        """Count the mini-batches of a call that never returned: those that have left a loss."""
+        losses = self._kernels.to_numpy(self.space.objective.losses)
+        self.steps_done = max(self.steps_done, int(np.isfinite(losses).sum()))
+
     def means(self) -> tuple[float, float]:
         """Loss and accuracy of the current epoch so far."""
         return self.space.means(self._step_weights, self.steps_done)
@@ -86,6 +91,7 @@ class Trainer:
         """Order, dropout masks and learning rates of an epoch: functions of the seed and the epoch alone."""
         space, network, asarray = self.space, self._network, self._kernels.asarray
         self.steps_done = 0
+        space.objective.losses[...] = math.nan  # so that a call that is interrupted shows how far it came
         order = np.arange(space.n_samples)
         if self._shuffle:
             network.generator("order", network.epochs_trained).shuffle(order)
@@ -93,6 +99,8 @@ class Trainer:
         space.buffers.stream[...] = asarray(network.dropout_stream(network.epochs_trained))
         steps = np.arange(number * space.steps, (number + 1) * space.steps)
         factors = np.asarray(self._schedule(steps, space.steps, self._epochs * space.steps), np.float64)
+        if factors.shape != steps.shape:
+            raise ValueError(f"schedule must return a factor for each step, shape {steps.shape}, got {factors.shape}")
         space.objective.rates[...] = asarray(self._optimizer.rates(factors, steps))
         self._step_weights = space.step_weights(order)
 
@@ -150,14 +158,19 @@ def fit(
                     validation = validate() if validate else None
                 except KeyboardInterrupt:
                     history.interrupted = True
+                    trainer.interrupt()
                     if trainer.steps_done:
                         nothing = (math.nan, math.nan) if validate else None
                         history.add(trainer.means(), time.perf_counter() - start, nothing)
                     raise
                 history.add(trainer.means(), seconds, validation)
                 report(trainer)
-            if any([callback(network, history) for callback in callbacks]):  # a list: every one is called
-                break
+            try:
+                if any([callback(network, history) for callback in callbacks]):  # a list: every one is called
+                    break
+            except KeyboardInterrupt:
+                history.interrupted = True
+                raise
     return history
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.kernels.codes import CLASSIFICATION, GELU, GRADIENT_ONLY, LOSSES, PLAIN_SGD, REGRESSION
+from fastnn.kernels.codes import GELU, GRADIENT_ONLY, LOSSES, PLAIN_SGD, REGRESSION
 from fastnn.optimizers import Constants
 from fastnn.parameters import count_weights, split_parameters
 from fastnn.samples import Targets, as_sample_weight, as_samples, as_targets
@@ -28,14 +28,16 @@ class Workspace:
     ----------
     network : Network
     x, y, sample_weight
-        As for `Network.fit`; `y` None where only outputs are wanted.
+        As for `Network.fit`; `y` UNKNOWN where only outputs are wanted.
     rows : int
         Samples a mini-batch; limited to those there are.
     loss : str
     optimizer : Constants
     weight_decay : float
     training : bool
-        With dropout and gradients.
+        With gradients.
+    dropout : bool
+        With dropout, in training.
 
     Raises
     ------
@@ -55,19 +57,17 @@ class Workspace:
         optimizer: Constants = EVALUATION,
         weight_decay: float = 0.0,
         training: bool = False,
+        dropout: bool = True,
     ) -> None:
         self.network, self._asarray, self._real = network, network.kernels.asarray, network.dtype
         samples = as_samples(x, network.sizes[0], network.dtype)
         self.n_samples, n_out = len(samples), network.sizes[-1]
         self.weights = as_sample_weight(sample_weight, self.n_samples, network.dtype)
-        if y is None:
-            targets = Targets(np.empty(0, np.int32), np.empty((0, n_out), network.dtype), CLASSIFICATION)
-        else:
-            targets = as_targets(y, self.n_samples, n_out, network.dtype, network.output, loss)
+        targets = as_targets(y, self.n_samples, n_out, network.dtype, network.output, loss)
         self.task = targets.task
         self.rows = min(rows, self.n_samples)
         self.steps = math.ceil(self.n_samples / self.rows)
-        self.layers = network.layers(training)
+        self.layers = network.layers(training and dropout)
         self.data = self._make_data(samples, targets)
         self.buffers = self._make_buffers()
         self.last_buffers = _first_rows(self.buffers, self.n_samples - (self.steps - 1) * self.rows)

@@ -58,12 +58,12 @@ def _cache_folder() -> Path | None:
     for path in [folder / "codes.py", *sorted(folder.glob("numba_*.py"))]:
         digest.update(path.read_bytes())
     digest.update(f"{numba.__version__} {llvmlite.__version__} {np.__version__} {platform.python_version()}".encode())
-    folder = cache_dir() / "numba" / digest.hexdigest()[:16]
     try:
+        folder = cache_dir() / "numba" / digest.hexdigest()[:16]
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        _logger.warning("compiled code cannot be kept in %s (%s): it is compiled anew in each process", folder, error)
+        _logger.warning("compiled code cannot be kept (%s): it is compiled anew in each process", error)
         return None
     return folder
 
