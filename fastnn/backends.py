@@ -130,7 +130,7 @@ def _choose(origin: str) -> BackendChoice:
         if kernels is not None:
             reason = "; ".join([*passed_over, f"{name}: {info.reason}"])
             return BackendChoice(name, f"auto ({origin})", reason, kernels)
-        passed_over.append(f"{name}: {info.state}")
+        passed_over.append(f"{name}: {info.state}" + (f" ({info.reason})" if info.state == IMPORT_FAILED else ""))
     raise BackendError(f"no backend is ready: {'; '.join(passed_over)}. `fastnn backends` says what to do.")
 
 

@@ -327,6 +327,17 @@ class Network:
             f"{self.backend})"
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and other processes: the parameters as numpy's, without what belongs to this process."""
+        own = ("kernels", "backend_choice", "parameters", "_weights", "_biases")
+        state = {name: value for name, value in vars(self).items() if name not in own}
+        return state | {"parameters": self.kernels.to_numpy(self.parameters).copy()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        parameters = state.pop("parameters")
+        vars(self).update(state)
+        self._use(resolve_backend(self.backend), parameters)
+
     # ---- for the rest of the library ----
 
     def layers(self, training: bool) -> "Layers":

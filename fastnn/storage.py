@@ -1,6 +1,5 @@
 """Model files: safetensors, with the configuration and a digest of the whole in the header; written atomically."""
 
-import contextlib
 import hashlib
 import itertools
 import json
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import FileFormatError
+from fastnn.files import atomic_path
 from fastnn.kernels.codes import TASKS
 from fastnn.network import Network
 from fastnn.threads import resolve_threads
@@ -42,7 +42,8 @@ def save(network: Network, path: str | Path) -> None:
     configuration["task"] = next(name for name, code in TASKS.items() if code == network.task)
     text = json.dumps(configuration, sort_keys=True)
     metadata = {"fastnn": str(_FORMAT_VERSION), "network": text, "sha256": _digest(text, tensors)}
-    _write_atomically(Path(path), to_bytes(tensors, metadata))
+    with atomic_path(Path(os.path.realpath(path))) as temporary:  # a link stays one: its target is renewed
+        temporary.write_bytes(to_bytes(tensors, metadata))
 
 
 def load(path: str | Path, backend: str | None = None, threads: int | None = None) -> Network:
@@ -150,32 +151,3 @@ def check_writable(path: str | Path) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
     tempfile.TemporaryFile(dir=path.parent).close()
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """Into a temporary file in the same folder, to the disk, and only then under its name."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
-    if hasattr(os, "O_DIRECTORY"):  # the new name, too, has to survive a power cut
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def _umask() -> int:
-    """mkstemp makes files for the owner alone; a model file is as readable as any other new file."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

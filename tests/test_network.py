@@ -1,6 +1,8 @@
 """What a network takes, answers and keeps; the arithmetic of a whole run against a plain loop."""
 
+import copy
 import math
+import pickle
 import tracemalloc
 
 import numpy as np
@@ -266,8 +268,8 @@ def test_the_caller_s_arrays_stay_as_they_are():
     targets = np.eye(3, dtype=np.float32)[y]
     copies = x.copy(), targets.copy(), weight.copy()
     Network([12, 8, 3], dropout=[0.5, 0.5], shift=1.0, backend="numpy").fit(x, targets, epochs=2, sample_weight=weight)
-    for array, copy in zip((x, targets, weight), copies, strict=True):
-        np.testing.assert_array_equal(array, copy)
+    for array, before in zip((x, targets, weight), copies, strict=True):
+        np.testing.assert_array_equal(array, before)
         assert array.flags.writeable
 
 
@@ -651,3 +653,16 @@ def test_a_network_learns(backend):
     history = net.fit(x, y, epochs=15, batch_size=16, validation_data=blobs(100, seed=1))
     assert history.val_accuracy[-1] > 0.95
     assert history.loss[-1] < history.loss[0] / 3
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_a_copy_answers_alike_and_learns_apart(backend, copied):
+    net = fastnn.Network([4, 8, 3], seed=5, backend=backend)
+    x, y = np.random.default_rng(0).random((20, 4), np.float32), np.arange(20) % 3
+    net.fit(x, y, epochs=1)
+    twin = copied(net)
+    before = net.predict_proba(x)
+    np.testing.assert_array_equal(twin.predict_proba(x), before)
+    assert (twin.backend, twin.epochs_trained, twin.seed) == (net.backend, net.epochs_trained, net.seed)
+    twin.fit(x, y, epochs=1)
+    np.testing.assert_array_equal(net.predict_proba(x), before)

@@ -177,7 +177,7 @@ def test_targets_that_cannot_be_written(net, tmp_path, target, error):
     assert (tmp_path / "file").read_bytes() == b"mine"
 
 
-@pytest.mark.parametrize("function", ["replace", "fsync", "chmod", "fdopen"])
+@pytest.mark.parametrize("function", ["replace", "fsync", "open"])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_failure_on_the_way_leaves_the_old_file(content, path, monkeypatch, function, error):
     def fail(*args, **options):
@@ -193,15 +193,24 @@ def test_a_failure_on_the_way_leaves_the_old_file(content, path, monkeypatch, fu
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
 def test_a_full_disk_while_writing(content, path, monkeypatch):
-    def onto_the_full_disk(handle, mode):
-        os.close(handle)
-        return open("/dev/full", mode)
+    def onto_the_full_disk(path, content):
+        path.touch()
+        with open("/dev/full", "wb") as file:
+            file.write(content)
 
-    monkeypatch.setattr(os, "fdopen", onto_the_full_disk)
+    monkeypatch.setattr(Path, "write_bytes", onto_the_full_disk)
     with pytest.raises(OSError, match="No space left"):
         Network([3, 2, 2], **{**TINY, "seed": 6}).save(path)
     assert path.read_bytes() == content
     assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_link_stays_one(net, tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "models" / "net")
+    net.save(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert fastnn.load(tmp_path / "models" / "net", backend="numpy").sizes == net.sizes
 
 
 KILLED = """
