@@ -148,8 +148,8 @@ def _save(network: Network, options: argparse.Namespace) -> None:
 def _load_dataset(name: str) -> datasets.Dataset:
     with _usage_of_counts():
         dataset = datasets.load(name)
-    if name == "auto" and dataset.name != "mnist":
-        print(f"fastnn: NOT MNIST but {dataset.name!r}: {dataset.source}", file=sys.stderr)
+    if dataset.note:
+        print(f"fastnn: NOT MNIST but {dataset.name!r}, because: {dataset.note}", file=sys.stderr)
     return dataset
 
 
@@ -215,6 +215,7 @@ def _dataset_json(dataset: datasets.Dataset) -> dict[str, Any]:
     return {
         "name": dataset.name,
         "source": dataset.source,
+        "note": dataset.note,
         "training_samples": len(dataset.x_train),
         "test_samples": len(dataset.x_test),
     }

@@ -196,6 +196,7 @@ def test_auto_falls_back_to_digits_loudly(monkeypatch, capsys, tmp_path):
     assert "NOT MNIST but 'digits'" in captured.err
     result = json.loads(captured.out)
     assert result["dataset"]["name"] == "digits"
+    assert "MNIST is not on this machine" in result["dataset"]["note"]
     assert result["test_accuracy"] > 0.8
 
 

@@ -217,7 +217,7 @@ def test_data_dir_with_a_damaged_file_is_an_error(monkeypatch, tmp_path, publish
     monkeypatch.setenv("FASTNN_CACHE_DIR", str(digits_cache))
     data = load("auto")
     assert data.name == "digits"
-    assert str(path) in data.source
+    assert str(path) in data.note
 
 
 # ---------------------------------------------------------------- downloads
@@ -405,8 +405,8 @@ def test_auto_falls_back_to_digits_and_says_why(monkeypatch, digits_cache):
     monkeypatch.setenv("FASTNN_CACHE_DIR", str(digits_cache))
     data = load()
     assert data.name == "digits"
-    assert "MNIST is not on this machine" in data.source
-    assert "connection refused" in data.source
+    assert "MNIST is not on this machine" in data.note
+    assert "connection refused" in data.note
 
 
 def test_heavy_imports_wait_until_they_are_needed():
@@ -494,3 +494,15 @@ def test_digits_cache_damaged_or_unwritable(monkeypatch, tmp_path, generated):
     monkeypatch.setenv("FASTNN_CACHE_DIR", str(tmp_path / "file"))
     assert_holds(load("digits"), generated.arrays)
     assert len(calls) == 5
+
+
+def test_without_a_home_digits_are_drawn_and_kept_nowhere(monkeypatch, tmp_path):
+    def nowhere():
+        raise OSError("no home")
+
+    monkeypatch.setattr("fastnn.datasets.digits.cache_dir", nowhere)
+    monkeypatch.setattr("fastnn.datasets.loading.cache_dir", nowhere)
+    monkeypatch.setenv("FASTNN_DATA_DIR", str(tmp_path))
+    data = load("auto")
+    assert data.name == "digits"
+    assert "no home" in data.note

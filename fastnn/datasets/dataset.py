@@ -26,7 +26,9 @@ class Dataset:
     name : str
         ``"mnist"``, ``"fashion-mnist"``, ``"digits"`` or the name of the file or folder.
     source : str
-        Where the data came from, in words; for ``"auto"`` that fell back to digits, also why.
+        Where the data came from, in words.
+    note : str
+        Why ``"auto"`` did not get MNIST; else empty.
     """
 
     x_train: np.ndarray
@@ -35,6 +37,7 @@ class Dataset:
     y_test: np.ndarray
     name: str
     source: str
+    note: str = ""
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.x_train.shape[1:]))

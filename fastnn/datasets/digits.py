@@ -41,7 +41,10 @@ class Generated(NamedTuple):
 
 def load_digits() -> Dataset:
     """Return the digits, from the user's cache if they were generated before, else generated (some 2 s)."""
-    path = cache_dir() / f"digits-v{_VERSION}.npz"
+    try:
+        path = cache_dir() / f"digits-v{_VERSION}.npz"
+    except OSError:  # nowhere to keep them
+        return assemble("digits", generate().arrays, SOURCE, "digits")
     arrays = _read_cached(path)
     if arrays is None:
         arrays = generate().arrays

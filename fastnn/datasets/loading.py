@@ -34,7 +34,7 @@ def load(name: str | os.PathLike[str] = "auto") -> Dataset:
     ----------
     name : str or path, optional
         ``"mnist"``, ``"fashion-mnist"``, ``"digits"`` (needs no network) or ``"auto"``: MNIST where it can be had,
-        else digits, and then ``source`` says why. Or the path of a folder with the four IDX files, gzipped or not,
+        else digits, and then ``note`` says why. Or the path of a folder with the four IDX files, gzipped or not,
         or of an ``.npz`` file with ``x_train``, ``y_train``, ``x_test`` and ``y_test``.
 
     Returns
@@ -69,8 +69,7 @@ def _load_auto() -> Dataset:
     try:
         return _load_published("mnist")
     except (DatasetUnavailableError, FileFormatError) as error:
-        digits = load_digits()
-        return dataclasses.replace(digits, source=f"{digits.source}. In place of MNIST, because: {error}")
+        return dataclasses.replace(load_digits(), note=str(error))
 
 
 def _load_published(name: str) -> Dataset:
@@ -78,7 +77,10 @@ def _load_published(name: str) -> Dataset:
     data = _search_data_dir(name, notes)
     if data is not None:
         return data
-    folder = cache_dir() / name
+    try:
+        folder = cache_dir() / name
+    except OSError as error:
+        raise DatasetUnavailableError(f"{TITLES[name]} is not on this machine: {error}") from error
     try:
         arrays, mirrors = obtain(name, folder)
     except DatasetUnavailableError as error:
