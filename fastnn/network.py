@@ -3,14 +3,22 @@
 What trains and evaluates is imported where it is used, because it brings scipy along: `import fastnn` stays light.
 """
 
-import math
-import numbers
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn.arguments import (
+    check_callbacks,
+    check_count,
+    check_dropout,
+    check_dtype,
+    check_finite,
+    check_seed,
+    check_sizes,
+    check_validation_data,
+)
 from fastnn.backends import resolve_backend
 from fastnn.choices import check_choice
 from fastnn.errors import DataError
@@ -95,7 +103,7 @@ class Network:
         backend: str | None = None,
         threads: int | None = None,
     ) -> None:
-        self.sizes = _check_sizes(sizes)
+        self.sizes = check_sizes(sizes)
         n_hidden = len(self.sizes) - 2
         if not isinstance(hidden, Iterable):
             raise ValueError(f"hidden must be the name of an activation, or one for each hidden layer, got {hidden!r}")
@@ -110,11 +118,11 @@ class Network:
         if output == "softmax" and self.sizes[-1] == 1:
             raise ValueError("softmax over one output is always 1: use output='sigmoid', or two outputs")
         self.bias = bool(bias)
-        self.dropout = _check_dropout(dropout, n_hidden + 1)
-        self.seed = _check_seed(seed)
-        self.dtype = _check_dtype(dtype)
-        self.scale = None if scale is None else _check_finite("scale", scale)
-        self.shift = _check_finite("shift", shift)
+        self.dropout = check_dropout(dropout, n_hidden + 1)
+        self.seed = check_seed(seed)
+        self.dtype = check_dtype(dtype)
+        self.scale = None if scale is None else check_finite("scale", scale)
+        self.shift = check_finite("shift", shift)
         self.threads = resolve_threads(threads)
         self.task = {"softmax": CLASSIFICATION, "identity": REGRESSION}.get(
             output, MULTILABEL if self.sizes[-1] == 1 else CLASSIFICATION
@@ -183,8 +191,8 @@ class Network:
         from fastnn import evaluation, training
         from fastnn.workspace import Workspace
 
-        epochs = _check_count("epochs", epochs, least=0)
-        batch_size = _check_count("batch_size", batch_size)
+        epochs = check_count("epochs", epochs, least=0)
+        batch_size = check_count("batch_size", batch_size)
         loss, optimizer = check_loss(loss, self.output), as_optimizer(optimizer)
         space = Workspace(
             self,
@@ -201,10 +209,10 @@ class Network:
         validate = None
         if validation_data is not None:
             try:
-                validate = evaluation.Evaluator(self, *_check_validation_data(validation_data), loss=loss)
+                validate = evaluation.Evaluator(self, *check_validation_data(validation_data), loss=loss)
             except DataError as error:
                 raise DataError(f"validation data: {error}") from None
-        return training.fit(self, space, trainer, validate, epochs, _check_callbacks(callbacks), verbose)
+        return training.fit(self, space, trainer, validate, epochs, check_callbacks(callbacks), verbose)
 
     def gradients(
         self, x: Any, y: Any, *, loss: str | None = None, sample_weight: Any = None, dropout: int | None = None
@@ -375,69 +383,3 @@ class Network:
 
     def _pairs(self) -> Iterable[tuple[Any, Any]]:
         return zip(self._weights, self._biases, strict=True)
-
-
-def _check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
-    if isinstance(sizes, str | bytes) or not isinstance(sizes, Iterable):
-        raise ValueError(f"sizes must be a sequence of whole numbers, as [784, 128, 10], got {sizes!r}")
-    result = tuple(_check_count("every layer", n) for n in sizes)
-    if len(result) < 2:
-        raise ValueError(f"a network needs at least inputs and outputs, as [784, 10], got {list(result)}")
-    return result
-
-
-def _check_count(what: str, n: Any, least: int = 1) -> int:
-    if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < least:
-        raise ValueError(f"{what} must be a whole number of at least {least}, got {n!r}")
-    return int(n)
-
-
-def _check_finite(what: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise ValueError(f"{what} must be a finite number, got {value!r}")
-    return float(value)
-
-
-def _check_seed(seed: int | None) -> int:
-    if seed is None:
-        return int(np.random.SeedSequence().entropy)  # type: ignore[arg-type]  # an int where none was given
-    return _check_count("seed", seed, least=0)
-
-
-def _check_dropout(dropout: Any, n_layers: int) -> tuple[float, ...]:
-    if not isinstance(dropout, numbers.Real | Iterable):
-        raise ValueError(f"dropout must be a number, or one for each layer, got {dropout!r}")
-    rates = (0.0, *[dropout] * (n_layers - 1)) if isinstance(dropout, numbers.Real) else tuple(dropout)
-    if isinstance(dropout, numbers.Real):
-        _check_rate(dropout)  # which a network without hidden layers would never look at
-    if len(rates) != n_layers:
-        raise ValueError(f"dropout needs one number, or {n_layers}: inputs, then hidden layers; got {len(rates)}")
-    return tuple(_check_rate(rate) for rate in rates)
-
-
-def _check_dtype(dtype: Any) -> np.dtype:
-    try:
-        name = None if dtype is None else str(np.dtype(dtype))  # for numpy None is float64
-    except TypeError:
-        name = dtype
-    return np.dtype(check_choice("dtype", name, ["float32", "float64"]))
-
-
-def _check_rate(rate: Any) -> float:
-    rate = _check_finite("dropout", rate)
-    if not 0 <= rate < 1:
-        raise ValueError(f"dropout must be at least 0 and less than 1, got {rate!r}")
-    return rate
-
-
-def _check_callbacks(callbacks: Any) -> "list[Callback]":
-    result: list[Any] = list(callbacks) if isinstance(callbacks, Iterable) else [None]
-    if not all(callable(callback) for callback in result):
-        raise ValueError(f"callbacks must be functions, in a list; got {callbacks!r}")
-    return result
-
-
-def _check_validation_data(data: Any) -> tuple:
-    if not isinstance(data, tuple | list) or len(data) not in (2, 3):
-        raise ValueError(f"validation_data must be (x, y) or (x, y, sample_weight), got {type(data).__name__}")
-    return tuple(data)

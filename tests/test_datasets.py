@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import http.server
 import os
-import struct
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from idx_files import idx_bytes, small_arrays
 
 from fastnn.datasets import DATASETS, catalogue, digits, download, load
 from fastnn.datasets.catalogue import FileEntry
@@ -27,21 +27,6 @@ STANDARD = {
     "y_test": "t10k-labels-idx1-ubyte",
 }
 NOBODY = "http://127.0.0.1:9/"  # the discard port, closed on any machine that runs tests
-
-
-def idx_bytes(array, code=0x08):
-    header = struct.pack(f">HBB{array.ndim}I", 0, code, array.ndim, *array.shape)
-    return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
-
-
-def small_arrays(seed, train=6, test=3):
-    rng = np.random.default_rng(seed)
-    return {
-        "x_train": rng.integers(0, 256, (train, 28, 28), np.uint8),
-        "y_train": rng.integers(0, 10, train, np.uint8),
-        "x_test": rng.integers(0, 256, (test, 28, 28), np.uint8),
-        "y_test": rng.integers(0, 10, test, np.uint8),
-    }
 
 
 def write_folder(folder, arrays, suffix=".gz", dotted=False):

@@ -11,26 +11,11 @@ import zipfile
 
 import numpy as np
 import pytest
+from idx_files import idx_bytes, small_arrays
 
 from fastnn.datasets import load, read_idx, read_npz
 from fastnn.datasets.idx import content_sha256
 from fastnn.errors import DatasetUnavailableError, FileFormatError
-
-
-def idx_bytes(array, code=0x08):
-    header = struct.pack(f">HBB{array.ndim}I", 0, code, array.ndim, *array.shape)
-    return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
-
-
-def small_arrays(seed, train=6, test=3):
-    rng = np.random.default_rng(seed)
-    return {
-        "x_train": rng.integers(0, 256, (train, 28, 28), np.uint8),
-        "y_train": rng.integers(0, 10, train, np.uint8),
-        "x_test": rng.integers(0, 256, (test, 28, 28), np.uint8),
-        "y_test": rng.integers(0, 10, test, np.uint8),
-    }
-
 
 # ---------------------------------------------------------------- read_idx
 

@@ -1,0 +1,93 @@
+"""Checks of the arguments of `Network` and its methods: what is right comes back in one form, what is not is named.
+
+All raise ValueError, with what was expected and what came.
+"""
+
+import math
+import numbers
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn.choices import check_choice
+
+if TYPE_CHECKING:
+    from fastnn.training import Callback
+
+__all__ = [
+    "check_callbacks",
+    "check_count",
+    "check_dropout",
+    "check_dtype",
+    "check_finite",
+    "check_seed",
+    "check_sizes",
+    "check_validation_data",
+]
+
+
+def check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(sizes, str | bytes) or not isinstance(sizes, Iterable):
+        raise ValueError(f"sizes must be a sequence of whole numbers, as [784, 128, 10], got {sizes!r}")
+    result = tuple(check_count("every layer", n) for n in sizes)
+    if len(result) < 2:
+        raise ValueError(f"a network needs at least inputs and outputs, as [784, 10], got {list(result)}")
+    return result
+
+
+def check_count(what: str, n: Any, least: int = 1) -> int:
+    if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < least:
+        raise ValueError(f"{what} must be a whole number of at least {least}, got {n!r}")
+    return int(n)
+
+
+def check_finite(what: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise ValueError(f"{what} must be a finite number, got {value!r}")
+    return float(value)
+
+
+def check_seed(seed: int | None) -> int:
+    if seed is None:
+        return int(np.random.SeedSequence().entropy)  # type: ignore[arg-type]  # an int where none was given
+    return check_count("seed", seed, least=0)
+
+
+def check_dropout(dropout: Any, n_layers: int) -> tuple[float, ...]:
+    if not isinstance(dropout, numbers.Real | Iterable):
+        raise ValueError(f"dropout must be a number, or one for each layer, got {dropout!r}")
+    rates = (0.0, *[dropout] * (n_layers - 1)) if isinstance(dropout, numbers.Real) else tuple(dropout)
+    if isinstance(dropout, numbers.Real):
+        check_rate(dropout)  # which a network without hidden layers would never look at
+    if len(rates) != n_layers:
+        raise ValueError(f"dropout needs one number, or {n_layers}: inputs, then hidden layers; got {len(rates)}")
+    return tuple(check_rate(rate) for rate in rates)
+
+
+def check_dtype(dtype: Any) -> np.dtype:
+    try:
+        name = None if dtype is None else str(np.dtype(dtype))  # for numpy None is float64
+    except TypeError:
+        name = dtype
+    return np.dtype(check_choice("dtype", name, ["float32", "float64"]))
+
+
+def check_rate(rate: Any) -> float:
+    rate = check_finite("dropout", rate)
+    if not 0 <= rate < 1:
+        raise ValueError(f"dropout must be at least 0 and less than 1, got {rate!r}")
+    return rate
+
+
+def check_callbacks(callbacks: Any) -> "list[Callback]":
+    result: list[Any] = list(callbacks) if isinstance(callbacks, Iterable) else [None]
+    if not all(callable(callback) for callback in result):
+        raise ValueError(f"callbacks must be functions, in a list; got {callbacks!r}")
+    return result
+
+
+def check_validation_data(data: Any) -> tuple:
+    if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+        raise ValueError(f"validation_data must be (x, y) or (x, y, sample_weight), got {type(data).__name__}")
+    return tuple(data)
