@@ -150,4 +150,7 @@ def check_writable(path: str | Path) -> None:
         raise IsADirectoryError(f"{path} is a folder, not a file to write")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
-    tempfile.TemporaryFile(dir=path.parent).close()
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error  # not the name of the trial file
