@@ -27,8 +27,8 @@ DEFAULTS: dict[str, Any] = {
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # The recipe that this project grew from, where it reached 88.97 % on MNIST. Seeds 0 to 10 reach 88.7 % on average,
-    # 88.2 to 89.2; this is the best of them.
+    # The recipe that this project grew from, where it reached 88.97 % on MNIST. Seeds 0 to 10 reach 88.8 % on average,
+    # 88.2 to 89.2; this one was chosen as the best of them, by test accuracy.
     "seed": {
         "layers": [784, 512, 512, 512, 10],
         "bias": False,
@@ -41,7 +41,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "weight_decay": 0.015,
         "seed": 3,
     },
-    # 98 % on MNIST in little time: seeds 0 to 5 reach 98.1 % on average, 97.9 to 98.2.
+    # 98 % on MNIST in little time: seeds 0 to 5 reach 98.1 % on average, 97.9 to 98.2. Chosen among 16 recipes by test
+    # accuracy, so those figures are a little kind.
     "quick": {
         "epochs": 4,
         "optimizer": "sgd",

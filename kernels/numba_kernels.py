@@ -3,8 +3,9 @@
 The contract, with what each function does and takes, is `fastnn.kernels.numpy_kernels`. Compiled code is kept on disk
 (see `_cache_folder`), releases the GIL, and starts no threads of its own: the only threads are those of the BLAS.
 
-Fast-math is off: it lets the compiler round differently when it inlines differently, as it does in a process that
-compiles and in one that finds the code on disk, and runs would no longer repeat to the bit. It gained nothing here.
+Fast-math is off: it allows the compiler to round differently wherever it arranges code differently. An earlier version
+of `sgd` under it gave other last bits in the process that compiled than in those that found the code on disk. Without
+it an epoch of 784-30-10 or 784-128-10 takes 1 to 2 % longer.
 """
 
 import hashlib
