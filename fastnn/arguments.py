@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.choices import check_choice
+from fastnn.kernels.codes import HIDDEN_ACTIVATIONS
 
 if TYPE_CHECKING:
     from fastnn.training import Callback
@@ -21,6 +22,7 @@ __all__ = [
     "check_dropout",
     "check_dtype",
     "check_finite",
+    "check_hidden",
     "check_seed",
     "check_sizes",
     "check_validation_data",
@@ -46,6 +48,19 @@ def check_finite(what: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise ValueError(f"{what} must be a finite number, got {value!r}")
     return float(value)
+
+
+def check_hidden(hidden: Any, n_hidden: int) -> tuple[str, ...]:
+    if not isinstance(hidden, Iterable):
+        raise ValueError(f"hidden must be the name of an activation, or one for each hidden layer, got {hidden!r}")
+    names = (hidden,) if isinstance(hidden, str) else tuple(hidden)
+    for name in names:
+        check_choice("hidden activation", name, HIDDEN_ACTIVATIONS)
+    if isinstance(hidden, str):
+        return names * n_hidden
+    if len(names) != n_hidden:
+        raise ValueError(f"{n_hidden} hidden layers need as many activations, got {len(names)}")
+    return names
 
 
 def check_seed(seed: int | None) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 
 import fastnn
 from fastnn import datasets
+from fastnn.arguments import check_count
 from fastnn.backends import READY, available_backends, resolve_backend
 from fastnn.choices import check_choice, parse_choice
 from fastnn.errors import BackendError, DataError, DivergedError
@@ -37,9 +38,11 @@ class UsageError(Exception):
 
 @contextmanager
 def _usage() -> Iterator[None]:
-    """While options are turned into objects, a wrong value is the caller's."""
+    """While options are turned into objects, a wrong value is the caller's; what is wrong in a file is the file's."""
     try:
         yield
+    except DataError:
+        raise
     except ValueError as error:
         raise UsageError(error) from error
 
@@ -60,6 +63,8 @@ def train(options: argparse.Namespace) -> int:
         optimizer = _make_optimizer(settings)
         schedule = as_schedule(settings["schedule"])
         loss = check_loss(settings["loss"], network.output)
+        epochs = check_count("epochs", settings["epochs"], least=0)
+        batch_size = check_count("batch_size", settings["batch_size"])
     if options.save:
         check_writable(options.save)
     dataset = _load_dataset(options.dataset)
@@ -67,16 +72,15 @@ def train(options: argparse.Namespace) -> int:
         _print_head(network, dataset, settings, optimizer, loss)
     interrupted = False
     try:
-        with _usage_of_counts():
-            network.fit(
-                dataset.x_train,
-                dataset.y_train,
-                epochs=settings["epochs"],
-                batch_size=settings["batch_size"],
-                loss=loss,
-                optimizer=optimizer,
-                schedule=schedule,
-            )
+        network.fit(
+            dataset.x_train,
+            dataset.y_train,
+            epochs=epochs,
+            batch_size=batch_size,
+            loss=loss,
+            optimizer=optimizer,
+            schedule=schedule,
+        )
     except KeyboardInterrupt:
         interrupted = True
     except DivergedError:
@@ -129,24 +133,13 @@ def _make_optimizer(settings: dict[str, Any]) -> Optimizer:
     return dataclasses.replace(optimizer, **given)
 
 
-@contextmanager
-def _usage_of_counts() -> Iterator[None]:
-    """`fit` refuses a wrong batch size or number of epochs with a ValueError that is no DataError."""
-    try:
-        yield
-    except DataError:
-        raise
-    except ValueError as error:
-        raise UsageError(error) from error
-
-
 def _save(network: Network, options: argparse.Namespace) -> None:
     if options.save:
         network.save(options.save)
 
 
 def _load_dataset(name: str) -> datasets.Dataset:
-    with _usage_of_counts():
+    with _usage():
         dataset = datasets.load(name)
     if dataset.note:
         print(f"fastnn: NOT MNIST but {dataset.name!r}, because: {dataset.note}", file=sys.stderr)
@@ -241,7 +234,7 @@ def _print_json(command: str, content: dict[str, Any]) -> None:
 
 def evaluate(options: argparse.Namespace) -> int:
     """``fastnn evaluate``."""
-    with _usage_of_counts():
+    with _usage():
         network = load(options.file, options.backend, options.threads)
         loss = check_loss(options.loss, network.output)
     dataset = _load_dataset(options.dataset)
@@ -259,7 +252,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def predict(options: argparse.Namespace) -> int:
     """``fastnn predict``: a line an image with what the network says, and how sure it is."""
-    with _usage_of_counts():
+    with _usage():
         network = load(options.file, options.backend, options.threads)
     rows = []
     for path in options.images:

@@ -15,6 +15,7 @@ from fastnn.arguments import (
     check_dropout,
     check_dtype,
     check_finite,
+    check_hidden,
     check_seed,
     check_sizes,
     check_validation_data,
@@ -105,15 +106,7 @@ class Network:
     ) -> None:
         self.sizes = check_sizes(sizes)
         n_hidden = len(self.sizes) - 2
-        if not isinstance(hidden, Iterable):
-            raise ValueError(f"hidden must be the name of an activation, or one for each hidden layer, got {hidden!r}")
-        self.hidden = (hidden,) * n_hidden if isinstance(hidden, str) else tuple(hidden)
-        if isinstance(hidden, str):
-            check_choice("hidden activation", hidden, HIDDEN_ACTIVATIONS)
-        for name in self.hidden:
-            check_choice("hidden activation", name, HIDDEN_ACTIVATIONS)
-        if len(self.hidden) != n_hidden:
-            raise ValueError(f"{n_hidden} hidden layers need as many activations, got {len(self.hidden)}")
+        self.hidden = check_hidden(hidden, n_hidden)
         self.output = check_choice("output activation", output, OUTPUT_ACTIVATIONS)
         if output == "softmax" and self.sizes[-1] == 1:
             raise ValueError("softmax over one output is always 1: use output='sigmoid', or two outputs")

@@ -4,6 +4,8 @@ import os
 
 __all__ = ["resolve_threads"]
 
+_VARIABLE = "FASTNN_NUM_THREADS"
+
 
 def resolve_threads(threads: int | None) -> int:
     """The argument, else the environment variable FASTNN_NUM_THREADS, else the cores this process may use.
@@ -13,9 +15,7 @@ def resolve_threads(threads: int | None) -> int:
     ValueError
         If it is not a whole number of at least 1.
     """
-    origin, value = "threads", threads if threads is not None else os.environ.get("FASTNN_NUM_THREADS")
-    if threads is None:
-        origin = "FASTNN_NUM_THREADS"
+    origin, value = ("threads", threads) if threads is not None else (_VARIABLE, os.environ.get(_VARIABLE))
     if value is None or value == "":
         from joblib import cpu_count  # knows affinity and the limits of containers
 
