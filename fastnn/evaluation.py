@@ -20,13 +20,10 @@ def outputs(network: "Network", x: Any) -> np.ndarray:
     """Outputs ``(n, n_out)`` of the network's dtype for samples `x`."""
     space = Workspace(network, x, UNKNOWN, _ROWS)
     result = np.empty((space.n_samples, network.sizes[-1]), network.dtype)
-    forward = bind(network.kernels).forward
     with network.kernels.limit_threads(network.threads):
         for step in range(space.steps):
-            buffers = space.buffers if step < space.steps - 1 else space.last_buffers
-            forward(step, space.data, space.layers, buffers)
             start = step * space.rows
-            result[start : start + space.rows] = network.kernels.to_numpy(buffers.a[-1])
+            result[start : start + space.rows] = network.kernels.to_numpy(space.forward(step))
     return result
 
 

@@ -371,7 +371,8 @@ class Network:
     def _use(self, choice: Any, parameters: np.ndarray) -> None:
         self.backend, self.kernels = choice.name, choice.kernels
         self.backend_choice = choice
-        self.parameters = self.kernels.asarray(parameters)
+        self.parameters = self.kernels.zeros(parameters.shape, parameters.dtype)
+        self.parameters[...] = self.kernels.asarray(parameters)
         self._weights, self._biases = split_parameters(self.parameters, self.sizes, self.bias)
 
     def _pairs(self) -> Iterable[tuple[Any, Any]]:

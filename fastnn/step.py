@@ -101,66 +101,67 @@ class Objective(NamedTuple):
     hits: Array  # (steps,) float64
 
 
-def forward(step, data, layers, buffers):
+def forward(step, data, layers, buffers, team):
     """Samples of mini-batch `step` to outputs."""
-    gather(data.x, data.order, step, data.batch_size, data.scale, data.shift, buffers.a[0])
+    gather(data.x, data.order, step, data.batch_size, data.scale, data.shift, buffers.a[0], team)
     for i in range(len(layers.weights)):
         if layers.dropout[i] > 0.0:
-            dropout(buffers.a[i], layers.dropout[i], buffers.stream, step, i, buffers.x[i])
-        dense(buffers.x[i], layers.weights[i], layers.biases[i], layers.activations[i], buffers.z[i], buffers.a[i + 1])
+            dropout(buffers.a[i], layers.dropout[i], buffers.stream, step, i, buffers.x[i], team)
+        W, b, activation = layers.weights[i], layers.biases[i], layers.activations[i]
+        dense(buffers.x[i], W, b, activation, buffers.z[i], buffers.a[i + 1], team)
 
 
-def loss(step, data, layers, buffers, objective):
+def loss(step, data, layers, buffers, objective, team):
     """Loss and hits of the mini-batch just seen, and the gradient at the output."""
     d, b, o = data, buffers, objective
-    gather_targets(d.labels, d.targets, d.sample_weight, d.order, step, d.batch_size, b.targets, b.sample_weight)
+    gather_targets(d.labels, d.targets, d.sample_weight, d.order, step, d.batch_size, b.targets, b.sample_weight, team)
     output = layers.activations[-1]
     loss_gradient(
-        b.z[-1], b.a[-1], b.targets, b.sample_weight, output, o.loss, o.task, b.deltas[-1], o.losses, o.hits, step
+        b.z[-1], b.a[-1], b.targets, b.sample_weight, output, o.loss, o.task, b.deltas[-1], o.losses, o.hits, step, team
     )
 
 
-def backward(step, layers, buffers, objective):
+def backward(step, layers, buffers, objective, team):
     """From the gradient at the output to that of every parameter; with PLAIN_SGD to its new value."""
     x, z, a, deltas = buffers.x, buffers.z, buffers.a, buffers.deltas
     for i in range(len(layers.weights) - 1, -1, -1):
         W, b = layers.weights[i], layers.biases[i]
         if i > 0:  # before W changes
-            input_gradient(deltas[i], W, layers.activations[i - 1], z[i - 1], a[i], deltas[i - 1])
+            input_gradient(deltas[i], W, layers.activations[i - 1], z[i - 1], a[i], deltas[i - 1], team)
             if layers.dropout[i] > 0.0:
-                dropout(deltas[i - 1], layers.dropout[i], buffers.stream, step, i, deltas[i - 1])
+                dropout(deltas[i - 1], layers.dropout[i], buffers.stream, step, i, deltas[i - 1], team)
         if objective.optimizer == PLAIN_SGD:
-            dense_sgd(x[i], deltas[i], objective.rates, step, objective.weight_decay, W, b)
+            dense_sgd(x[i], deltas[i], objective.rates, step, objective.weight_decay, W, b, team)
         else:
-            dense_gradient(x[i], deltas[i], objective.dW[i], objective.db[i])
+            dense_gradient(x[i], deltas[i], objective.dW[i], objective.db[i], team)
 
 
-def update(step, objective):
+def update(step, objective, team):
     """What the optimizer makes of the gradient; nothing after GRADIENT_ONLY and PLAIN_SGD."""
     o = objective
     p, g, m, s = o.params, o.grads, o.state1, o.state2
     if o.optimizer == SGD:
-        sgd(p, g, m, o.rates, step, o.beta1, o.variant, o.weight_decay, o.n_weights)
+        sgd(p, g, m, o.rates, step, o.beta1, o.variant, o.weight_decay, o.n_weights, team)
     elif o.optimizer == RMSPROP:
-        rmsprop(p, g, s, o.rates, step, o.beta2, o.epsilon, o.weight_decay, o.n_weights)
+        rmsprop(p, g, s, o.rates, step, o.beta2, o.epsilon, o.weight_decay, o.n_weights, team)
     elif o.optimizer == ADAM:
-        adam(p, g, m, s, o.rates, step, o.beta1, o.beta2, o.epsilon, o.weight_decay, o.variant, o.n_weights)
+        adam(p, g, m, s, o.rates, step, o.beta1, o.beta2, o.epsilon, o.weight_decay, o.variant, o.n_weights, team)
 
 
-def train_steps(first, last, data, layers, buffers, objective):
+def train_steps(first, last, data, layers, buffers, objective, team):
     """Mini-batches ``first`` to ``last - 1`` of an epoch."""
     for step in range(first, last):
-        forward(step, data, layers, buffers)
-        loss(step, data, layers, buffers, objective)
-        backward(step, layers, buffers, objective)
-        update(step, objective)
+        forward(step, data, layers, buffers, team)
+        loss(step, data, layers, buffers, objective, team)
+        backward(step, layers, buffers, objective, team)
+        update(step, objective, team)
 
 
-def evaluate_steps(first, last, data, layers, buffers, objective):
+def evaluate_steps(first, last, data, layers, buffers, objective, team):
     """The same without learning."""
     for step in range(first, last):
-        forward(step, data, layers, buffers)
-        loss(step, data, layers, buffers, objective)
+        forward(step, data, layers, buffers, team)
+        loss(step, data, layers, buffers, objective, team)
 
 
 @functools.cache
@@ -171,6 +172,8 @@ def bind(kernels):
     find them in its cache again.)
     """
     bound = {**globals(), **{name: getattr(kernels, name) for name in KERNELS}}
+    entries = ("forward", "train_steps", "evaluate_steps")
     for function in (forward, loss, backward, update, train_steps, evaluate_steps):
-        bound[function.__name__] = kernels.compile(types.FunctionType(function.__code__, bound, function.__name__))
-    return types.SimpleNamespace(**{name: bound[name] for name in ("forward", "train_steps", "evaluate_steps")})
+        name = function.__name__
+        bound[name] = kernels.compile(types.FunctionType(function.__code__, bound, name), name in entries)
+    return types.SimpleNamespace(**{name: bound[name] for name in entries})

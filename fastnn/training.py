@@ -96,7 +96,7 @@ class Trainer:
         if self._shuffle:
             network.generator("order", network.epochs_trained).shuffle(order)
         space.data.order[...] = asarray(order)
-        space.buffers.stream[...] = asarray(network.dropout_stream(network.epochs_trained))
+        space.set_stream(network.dropout_stream(network.epochs_trained))
         steps = np.arange(number * space.steps, (number + 1) * space.steps)
         factors = np.asarray(self._schedule(steps, space.steps, self._epochs * space.steps), np.float64)
         if factors.shape != steps.shape:
@@ -212,7 +212,7 @@ def _progress(show: bool, number: int, epochs: int, n_samples: int) -> Iterator[
 def gradients(space: Workspace, dropout: int) -> tuple[float, list[tuple[np.ndarray, np.ndarray | None]]]:
     """Loss and gradients of the whole of a workspace's data at once; see `fastnn.Network.gradients`."""
     network, objective = space.network, space.objective
-    space.buffers.stream[...] = network.kernels.asarray(network.dropout_stream(dropout))
+    space.set_stream(network.dropout_stream(dropout))
     with network.kernels.limit_threads(network.threads):
         space.run(bind(network.kernels).train_steps, 0, space.steps)
     loss, _ = space.means(space.step_weights(np.arange(space.n_samples)), space.steps)

@@ -1,7 +1,7 @@
 """The arrays that a run over one data set works in: made once, before the first mini-batch, and never again."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from fastnn.kernels.codes import GELU, GRADIENT_ONLY, LOSSES, PLAIN_SGD, REGRESS
 from fastnn.optimizers import Constants
 from fastnn.parameters import count_weights, split_parameters
 from fastnn.samples import Targets, as_sample_weight, as_samples, as_targets
-from fastnn.step import Buffers, Data, Objective
+from fastnn.step import Buffers, Data, Objective, bind
 
 if TYPE_CHECKING:
     from fastnn.network import Network
@@ -69,16 +69,33 @@ class Workspace:
         self.steps = math.ceil(self.n_samples / self.rows)
         self.layers = network.layers(training and dropout)
         self.data = self._make_data(samples, targets)
-        self.buffers = self._make_buffers()
-        self.last_buffers = _first_rows(self.buffers, self.n_samples - (self.steps - 1) * self.rows)
         self.objective = self._make_objective(LOSSES[loss], optimizer, weight_decay, training)
+        self._team = network.kernels.make_team(network.threads, network.sizes, self.rows, network.dtype)
+        self._buffers = self._make_buffers(len(self._team))
+        last_rows = self.n_samples - (self.steps - 1) * self.rows
+        self._last_buffers = [_first_rows(buffers, last_rows) for buffers in self._buffers]
 
     def run(self, function: Callable, first: int, last: int) -> None:
         """Have a function of the step go through mini-batches `first` to ``last - 1``; the last may be smaller."""
+        self._launch(function, (first, min(last, self.steps - 1)), self._buffers, (self.objective,))
+        if last == self.steps:
+            self._launch(function, (last - 1, last), self._last_buffers, (self.objective,))
+
+    def forward(self, step: int) -> Any:
+        """Outputs (rows, n_out) of mini-batch `step`, in a buffer that the next call overwrites."""
+        buffers = self._buffers if step < self.steps - 1 else self._last_buffers
+        self._launch(bind(self.network.kernels).forward, (step,), buffers, ())
+        return buffers[0].a[-1]
+
+    def set_stream(self, stream: np.ndarray) -> None:
+        """Choose the dropout masks of the epoch, see `dropout`."""
+        self._buffers[0].stream[...] = self._asarray(stream)
+
+    def _launch(self, function: Callable, steps: tuple, buffers: Sequence[Buffers], objective: tuple) -> None:
+        members = zip(buffers, self._team, strict=True)
+        calls = [(*steps, self.data, self.layers, own, *objective, member) for own, member in members]
         with np.errstate(all="ignore"):  # a run that diverges is told by its loss, not by numpy's warnings
-            function(first, min(last, self.steps - 1), self.data, self.layers, self.buffers, self.objective)
-            if last == self.steps:
-                function(last - 1, last, self.data, self.layers, self.last_buffers, self.objective)
+            self.network.kernels.launch(function, calls)
 
     def step_weights(self, order: np.ndarray) -> np.ndarray:
         """Sum of the sample weights in each mini-batch, (steps,) float64, when samples come in `order`."""
@@ -112,8 +129,12 @@ class Workspace:
             shift=self.network.shift,
         )
 
-    def _make_buffers(self) -> Buffers:
-        """What nobody reads separately shares memory."""
+    def _make_buffers(self, members: int) -> list[Buffers]:
+        """For each member of the team; what nobody reads separately shares memory.
+
+        All of it is the team's, but the samples: each member gathers its own. A core that reads what another has just
+        written waits longer than it takes to convert it anew.
+        """
         sizes, layers = self.network.sizes, self.layers
 
         def new(n: int) -> Any:
@@ -121,14 +142,20 @@ class Workspace:
 
         last = len(sizes) - 2
         a = tuple(new(n) for n in sizes)
-        # Dropout on the samples works in place; a hidden layer's derivative needs the outputs before dropout too.
-        x = [new(sizes[i]) if i > 0 and layers.dropout[i] > 0 else a[i] for i in range(last + 1)]
+        # A hidden layer's derivative needs the outputs before dropout too; of the samples, each member drops a share.
+        x = [new(sizes[i]) if layers.dropout[i] > 0 else a[i] for i in range(last + 1)]
         # gelu's derivative and the loss need z.
         z = [new(sizes[i + 1]) if i == last or layers.activations[i] == GELU else a[i + 1] for i in range(last + 1)]
         deltas = tuple(new(n) for n in sizes[1:])
         weighted = self.rows if self.weights.size else 0
         stream = self._asarray(np.zeros(3, np.uint32))
-        return Buffers(a, tuple(x), tuple(z), deltas, new(sizes[-1]), self._zeros(weighted), stream)
+        shared = Buffers(a, tuple(x), tuple(z), deltas, new(sizes[-1]), self._zeros(weighted), stream)
+        return [shared, *(self._with_own_samples(shared) for _ in range(members - 1))]
+
+    def _with_own_samples(self, shared: Buffers) -> Buffers:
+        own = self._zeros(*shared.a[0].shape)
+        x = shared.x if shared.x[0] is not shared.a[0] else (own, *shared.x[1:])
+        return shared._replace(a=(own, *shared.a[1:]), x=x)
 
     def _make_objective(self, loss: int, optimizer: Constants, weight_decay: float, training: bool) -> Objective:
         network, n = self.network, self.network.parameters.size
@@ -156,7 +183,7 @@ class Workspace:
         )
 
     def _zeros(self, *shape: int) -> Any:
-        return self._asarray(np.zeros(shape, self._real))
+        return self.network.kernels.zeros(shape, self._real)
 
 
 def _first_rows(buffers: Buffers, rows: int) -> Buffers:

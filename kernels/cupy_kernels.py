@@ -4,7 +4,7 @@ The names and parameters are the contract's, `fastnn.kernels.numpy_kernels`, and
 is not part of this version: `device` says so even where there is one, and the backend is never chosen.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NoReturn
 
@@ -30,51 +30,57 @@ def device() -> str:
     raise ImportError(_MISSING)
 
 
-def gather(x, order, step, batch_size, scale, shift, out):
+def gather(x, order, step, batch_size, scale, shift, out, team):
     _unavailable()
 
 
-def gather_targets(labels, targets, sample_weight, order, step, batch_size, out, weight_out):
+def gather_targets(labels, targets, sample_weight, order, step, batch_size, out, weight_out, team):
     _unavailable()
 
 
-def dropout(x, rate, stream, step, layer, out):
+def dropout(x, rate, stream, step, layer, out, team):
     _unavailable()
 
 
-def dense(x, W, b, activation, z, a):
+def dense(x, W, b, activation, z, a, team):
     _unavailable()
 
 
-def loss_gradient(z, a, targets, sample_weight, activation, loss, task, delta, losses, hits, step):
+def loss_gradient(z, a, targets, sample_weight, activation, loss, task, delta, losses, hits, step, team):
     _unavailable()
 
 
-def input_gradient(delta, W, activation, z, a, dX):
+def input_gradient(delta, W, activation, z, a, dX, team):
     _unavailable()
 
 
-def dense_gradient(x, delta, dW, db):
+def dense_gradient(x, delta, dW, db, team):
     _unavailable()
 
 
-def dense_sgd(x, delta, rates, step, weight_decay, W, b):
+def dense_sgd(x, delta, rates, step, weight_decay, W, b, team):
     _unavailable()
 
 
-def sgd(params, grads, velocity, rates, step, momentum, nesterov, weight_decay, n_weights):
+def sgd(params, grads, velocity, rates, step, momentum, nesterov, weight_decay, n_weights, team):
     _unavailable()
 
 
-def rmsprop(params, grads, mean_square, rates, step, rho, epsilon, weight_decay, n_weights):
+def rmsprop(params, grads, mean_square, rates, step, rho, epsilon, weight_decay, n_weights, team):
     _unavailable()
 
 
-def adam(params, grads, mean, mean_square, rates, step, beta1, beta2, epsilon, weight_decay, decoupled, n_weights):
+def adam(
+    params, grads, mean, mean_square, rates, step, beta1, beta2, epsilon, weight_decay, decoupled, n_weights, team
+):
     _unavailable()
 
 
 def asarray(values: np.ndarray) -> Any:
+    _unavailable()
+
+
+def zeros(shape: Sequence[int], dtype: np.dtype) -> Any:
     _unavailable()
 
 
@@ -86,7 +92,15 @@ def synchronize() -> None:
     _unavailable()
 
 
-def compile(function: Callable) -> Callable:
+def compile(function: Callable, entry: bool) -> Callable:
+    _unavailable()
+
+
+def make_team(threads: int, sizes: Sequence[int], rows: int, dtype: np.dtype) -> Sequence[Any]:
+    _unavailable()
+
+
+def launch(function: Callable, calls: Sequence[tuple]) -> None:
     _unavailable()
 
 

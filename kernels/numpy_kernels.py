@@ -9,19 +9,23 @@ caller has allocated. An array that does not apply is empty (``size == 0``), nev
 ``step`` is the index of the mini-batch within the epoch: an int here, a device counter on a GPU, which is why kernels
 receive it whole and why what depends on it (learning rates, sample order) is an array.
 
+``team`` is who does the work together: every kernel is called by all its members, on the same arrays, does a share of
+the work for each, and returns when all of it is done. What a member is, is the backend's matter (`make_team`).
+
 All matrix products go through scipy's BLAS, as the numba kernels' do. numpy brings a BLAS of its own with its own
 threads, and two pools that spin for each other's cores cost a factor of ten (784-128-10, two threads, one core busy:
 10.7 ms for a forward and an update in two pools, 0.8 ms in one).
 """
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import scipy.linalg.blas as blas
 import scipy.special
+from fastnn.kernels import memory
 from fastnn.kernels.codes import (
     BINARY_CROSS_ENTROPY,
     CLASSIFICATION,
@@ -50,13 +54,16 @@ __all__ = [
     "gather",
     "gather_targets",
     "input_gradient",
+    "launch",
     "limit_threads",
     "loss_gradient",
+    "make_team",
     "rmsprop",
     "sgd",
     "synchronize",
     "to_numpy",
     "versions",
+    "zeros",
 ]
 
 _GEMM = {np.dtype(np.float32): blas.sgemm, np.dtype(np.float64): blas.dgemm}
@@ -65,7 +72,7 @@ _GEMM = {np.dtype(np.float32): blas.sgemm, np.dtype(np.float64): blas.dgemm}
 # ---- the batch ------------------------------------------------------------------------------------------------------
 
 
-def gather(x, order, step, batch_size, scale, shift, out):
+def gather(x, order, step, batch_size, scale, shift, out, team):
     """Fetch the samples of mini-batch `step`: ``out[i] = x[order[step * batch_size + i]] * scale + shift``.
 
     Parameters
@@ -78,6 +85,7 @@ def gather(x, order, step, batch_size, scale, shift, out):
         `batch_size` is that of the full batches even where `out` has fewer rows (the last one).
     scale, shift : float
     out : (B, n_in) real
+        Each member of the team has its own.
     """
     start = step * batch_size
     out[...] = x.take(order[start : start + len(out)], axis=0)  # take is faster than x[...] for whole rows
@@ -87,7 +95,7 @@ def gather(x, order, step, batch_size, scale, shift, out):
         out += shift
 
 
-def gather_targets(labels, targets, sample_weight, order, step, batch_size, out, weight_out):
+def gather_targets(labels, targets, sample_weight, order, step, batch_size, out, weight_out, team):
     """Fetch what mini-batch `step` ought to answer, one-hot for labels, and how much each sample counts.
 
     Parameters
@@ -114,7 +122,7 @@ def gather_targets(labels, targets, sample_weight, order, step, batch_size, out,
         weight_out[...] = sample_weight[rows]
 
 
-def dropout(x, rate, stream, step, layer, out):
+def dropout(x, rate, stream, step, layer, out, team):
     """Zero a share `rate` of the elements and scale the others by ``1 / (1 - rate)``; `out` may be `x`.
 
     Element ``e`` (row-major in the batch) is kept where the 32-bit word ``e % 4`` of Philox4x32-10 with counter
@@ -157,7 +165,7 @@ def _philox(groups, step, layer, stream):
 # ---- forward --------------------------------------------------------------------------------------------------------
 
 
-def dense(x, W, b, activation, z, a):
+def dense(x, W, b, activation, z, a, team):
     """One layer forward: ``z = x @ W + b``, ``a = activation(z)``.
 
     Parameters
@@ -205,7 +213,7 @@ def _gemm(alpha, A, transpose_a, B, transpose_b, beta, C):
 # ---- loss -----------------------------------------------------------------------------------------------------------
 
 
-def loss_gradient(z, a, targets, sample_weight, activation, loss, task, delta, losses, hits, step):
+def loss_gradient(z, a, targets, sample_weight, activation, loss, task, delta, losses, hits, step, team):
     """Loss of a mini-batch, its gradient with respect to the output layer's `z`, and the count of right answers.
 
     With weights w: ``losses[step] = sum_i w_i loss_i``, ``hits[step] = sum_i w_i hit_i``, and
@@ -264,7 +272,7 @@ def loss_gradient(z, a, targets, sample_weight, activation, loss, task, delta, l
 # ---- backward -------------------------------------------------------------------------------------------------------
 
 
-def input_gradient(delta, W, activation, z, a, dX):
+def input_gradient(delta, W, activation, z, a, dX, team):
     """Back through a layer's weights and the activation before it: ``dX = (delta @ W.T) * activation'(z)``.
 
     Parameters
@@ -292,7 +300,7 @@ def input_gradient(delta, W, activation, z, a, dX):
         dX *= scipy.special.ndtr(z) + z * np.exp(-0.5 * z * z) * a.dtype.type(1 / np.sqrt(2 * np.pi))
 
 
-def dense_gradient(x, delta, dW, db):
+def dense_gradient(x, delta, dW, db, team):
     """Gradient of a layer's parameters: ``dW = x.T @ delta``, ``db = sum_i delta_i``.
 
     Parameters
@@ -307,7 +315,7 @@ def dense_gradient(x, delta, dW, db):
         delta.sum(axis=0, out=db)
 
 
-def dense_sgd(x, delta, rates, step, weight_decay, W, b):
+def dense_sgd(x, delta, rates, step, weight_decay, W, b, team):
     """Gradient and plain SGD step of a layer in one: ``W -= rate * (x.T @ delta + weight_decay * W)``.
 
     One GEMM with ``alpha = -rate`` and ``beta = 1 - rate * weight_decay``: no gradient buffer, no second pass. `b`
@@ -322,7 +330,7 @@ def dense_sgd(x, delta, rates, step, weight_decay, W, b):
 # ---- optimizers -----------------------------------------------------------------------------------------------------
 
 
-def sgd(params, grads, velocity, rates, step, momentum, nesterov, weight_decay, n_weights):
+def sgd(params, grads, velocity, rates, step, momentum, nesterov, weight_decay, n_weights, team):
     """Stochastic gradient descent with momentum: ``v = momentum * v + g``, ``p -= rate * v``, over flat arrays.
 
     ``g = grads + weight_decay * p`` for the first `n_weights` elements and ``grads`` for the rest, the biases. With
@@ -354,7 +362,7 @@ def sgd(params, grads, velocity, rates, step, momentum, nesterov, weight_decay, 
     params -= grads
 
 
-def rmsprop(params, grads, mean_square, rates, step, rho, epsilon, weight_decay, n_weights):
+def rmsprop(params, grads, mean_square, rates, step, rho, epsilon, weight_decay, n_weights, team):
     """RMSprop: ``s = rho * s + (1 - rho) * g^2``, ``p -= rate * g / (sqrt(s) + epsilon)``; as `sgd` otherwise.
 
     References
@@ -370,7 +378,9 @@ def rmsprop(params, grads, mean_square, rates, step, rho, epsilon, weight_decay,
     params -= grads
 
 
-def adam(params, grads, mean, mean_square, rates, step, beta1, beta2, epsilon, weight_decay, decoupled, n_weights):
+def adam(
+    params, grads, mean, mean_square, rates, step, beta1, beta2, epsilon, weight_decay, decoupled, n_weights, team
+):
     """Adam, or AdamW where `decoupled`: ``m`` and ``s`` average g and g^2, ``p -= rate * m' / (sqrt(s') + epsilon)``.
 
     ``m' = m * rates[step, 1]`` and ``s' = s * rates[step, 2]`` undo the bias of the zero start: the host puts
@@ -409,6 +419,11 @@ def asarray(values: np.ndarray) -> Any:
     return values
 
 
+def zeros(shape: Sequence[int], dtype: np.dtype) -> Any:
+    """A new array of zeros, where the kernels can use it and as they like it best."""
+    return memory.zeros(shape, dtype)
+
+
 def to_numpy(array: Any) -> np.ndarray:
     """A backend's array as numpy's; without a copy where that can be."""
     return array
@@ -418,9 +433,26 @@ def synchronize() -> None:
     """Return when all work handed to the backend is done."""
 
 
-def compile(function: Callable) -> Callable:
-    """Make a function of `fastnn.step`, already bound to this module's kernels, ready to run."""
+def compile(function: Callable, entry: bool) -> Callable:
+    """Make a function of `fastnn.step`, already bound to this module's kernels, ready to run.
+
+    One that is not an `entry` is called by others of the step only.
+    """
     return function
+
+
+def make_team(threads: int, sizes: Sequence[int], rows: int, dtype: np.dtype) -> Sequence[Any]:
+    """The members who run the steps of a network of these layer `sizes` over `rows` samples a mini-batch.
+
+    At most `threads`, at least one. What a member is, only the kernels know.
+    """
+    return (None,)
+
+
+def launch(function: Callable, calls: Sequence[tuple]) -> None:
+    """Have a function of `fastnn.step` run by all members of a team together; `calls` are the arguments of each."""
+    for call in calls:
+        function(*call)
 
 
 def device() -> str:

@@ -1,0 +1,69 @@
+"""Matrix products through scipy's BLAS, with threads of its own: so for a team of one."""
+
+import numpy as np
+from numba.core import types
+from numba.np.linalg import ensure_blas
+
+ensure_blas()
+# numba's own entry to scipy's BLAS: unlike a ctypes pointer, compiled code that calls it can be kept on disk.
+_xxgemm = types.ExternalFunction(
+    "numba_xxgemm",
+    types.intc(
+        *(types.char, types.char, types.char),  # kind, transpose first, transpose second
+        *(types.intp, types.intp, types.intp),  # m, n, k
+        *(types.voidptr, types.intp, types.intp, types.intp, types.intp),  # alpha, first, ld, second, ld
+        *(types.voidptr, types.intp, types.intp),  # beta, result, ld
+    ),
+)
+real, size = np.float32, 4
+"""The matrices' type and its bytes: `multiply` and `multiply_transposed` are compiled for each, with those in place."""
+
+_S, _D, _N, _T = ord("s"), ord("d"), ord("n"), ord("t")
+
+
+def scratch_size(longest: int, itemsize: int) -> int:
+    return longest
+
+
+def multiply(alpha, a, a_row, a_step, b, b_row, depth, beta, c, c_row, row, last_row, column, last_column, scratch):
+    """The transposed problem, because BLAS reads by columns; rows and columns are all there are."""
+    factors = np.array([real(alpha), real(beta)])
+    transposed = a_row == 1 and a_step > 1
+    _xxgemm(
+        _S if size == 4 else _D,
+        _N,
+        _T if transposed else _N,
+        last_column,
+        last_row,
+        depth,
+        factors.ctypes,
+        b,
+        b_row,
+        a,
+        a_step if transposed else a_row,
+        factors[1:].ctypes,
+        c,
+        c_row,
+    )
+
+
+def multiply_transposed(
+    alpha, a, a_row, a_step, b, b_row, depth, beta, c, c_row, row, last_row, column, last_column, scratch
+):
+    factors = np.array([real(alpha), real(beta)])
+    _xxgemm(
+        _S if size == 4 else _D,
+        _T,
+        _N,
+        last_column,
+        last_row - row,
+        depth,
+        factors.ctypes,
+        b,
+        b_row,
+        a + row * a_row * size,
+        a_row,
+        factors[1:].ctypes,
+        c + row * c_row * size,
+        c_row,
+    )

@@ -1,0 +1,122 @@
+"""Which matrix products the numba kernels call, and how: as C functions, by their addresses.
+
+So they are compiled once instead of into every kernel and step that calls them (21 s cold before, @@ now), and the same
+compiled step runs on any of them. A member of a team carries the addresses.
+
+All have one signature. With sizes and strides in elements, addresses in bytes, and C a matrix of rows `c_row` apart of
+which rows ``row`` to ``last_row - 1`` and columns ``column`` to ``last_column - 1`` are this member's share::
+
+    multiply             C = alpha * A @ B + beta * C    A (m, depth) at strides (a_row, a_step), B (depth, n)
+    multiply_transposed  C = A @ B.T                     A (m, depth), B (n, depth)
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from fastnn.kernels import numba_blas, numba_simd
+from fastnn.kernels.numba_cache import compile_for_c, inline
+from fastnn.kernels.numba_team import address_of
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+_SIGNATURE = types.void(*[types.float64] + [types.intp] * 6 + [types.float64] + [types.intp] * 7)
+
+
+class Products(NamedTuple):
+    """What a network's steps multiply with."""
+
+    multiply: int  # addresses
+    multiply_transposed: int
+    shared: bool  # whether a team can share the work; otherwise it has to be a team of one
+    scratch: int  # elements that a member needs
+
+
+def choose() -> str:
+    """``simd`` or ``blas``: the environment variable FASTNN_GEMM, else what suits the CPU.
+
+    Raises
+    ------
+    ValueError
+        If the variable holds anything else, or ``simd`` on a CPU that `numba_simd` does not know.
+    """
+    known, choice = numba_simd.find_host() is not None, os.environ.get("FASTNN_GEMM", "")
+    if choice not in ("", "simd", "blas"):
+        raise ValueError(f"FASTNN_GEMM must be simd or blas, got {choice!r}")
+    if choice == "simd" and not known:
+        raise ValueError("FASTNN_GEMM=simd: fastnn has no vector instructions for this CPU; use blas")
+    return choice or ("simd" if known else "blas")
+
+
+def load(dtype: np.dtype, longest: int) -> Products:
+    """The products for matrices of `dtype` with no dimension above `longest`, compiled."""
+    choice = choose()
+    module = {"simd": numba_simd, "blas": numba_blas}[choice]
+    addresses = (_address(function, dtype) for function in (module.multiply, module.multiply_transposed))
+    return Products(*addresses, choice == "simd", module.scratch_size(longest, dtype.itemsize))
+
+
+_compiled: dict[tuple[Callable, np.dtype], Any] = {}
+
+
+def _address(function: Callable, dtype: np.dtype) -> int:
+    if (function, dtype) not in _compiled:
+        _compiled[function, dtype] = compile_for_c(function, _SIGNATURE, dtype.type)
+    return _compiled[function, dtype].address
+
+
+@inline
+def product(function, alpha, A, transpose_a, B, depth, beta, C, rows, columns, scratch):
+    """Call a product by its address; A transposed if so flagged."""
+    a_row, a_step = (1, A.shape[1]) if transpose_a else (A.shape[1], 1)
+    (row, last_row), (column, last_column) = rows, columns
+    a, b, c, room = address_of(A), address_of(B), address_of(C), address_of(scratch)
+    _call(
+        function,
+        alpha,
+        a,
+        a_row,
+        a_step,
+        b,
+        B.shape[1],
+        depth,
+        beta,
+        c,
+        C.shape[1],
+        row,
+        last_row,
+        column,
+        last_column,
+        room,
+    )
+
+
+@intrinsic
+def _call(
+    typing_context,
+    function,
+    alpha,
+    a,
+    a_row,
+    a_step,
+    b,
+    b_row,
+    depth,
+    beta,
+    c,
+    c_row,
+    row,
+    last_row,
+    column,
+    last_column,
+    scratch,
+):
+    def generate(context, builder, signature, arguments):
+        function, *rest = arguments
+        type_ = ir.FunctionType(ir.VoidType(), [argument.type for argument in rest])
+        builder.call(builder.inttoptr(function, type_.as_pointer()), rest)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, *_SIGNATURE.args), generate

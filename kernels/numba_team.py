@@ -1,0 +1,207 @@
+"""A team of threads that runs one compiled function together: who does which share, and how they wait for each other.
+
+Every member runs the same code on the same arrays (single program, multiple data). A kernel does its member's share of
+the work and ends with `wait`; nothing else is synchronised. The threads are Python's, started for one call and gone
+after it: so there is no pool that a fork could break, and none that spins while others want the cores.
+"""
+
+import platform
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from fastnn.kernels.numba_cache import compile
+from fastnn.kernels.memory import zeros
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+_SPINS = 2000  # some 40 us: longer than members of a team that all have a core ever differ
+_YIELDS = 50
+_NAP = 50  # us
+
+
+class Team(NamedTuple):
+    """What one member knows of its team; the first two arrays are shared."""
+
+    rank: int
+    size: int
+    arrivals: np.ndarray  # (size, 8) int64: how often each member has waited, each in a cache line of its own
+    row_sums: np.ndarray  # (2, B) float64
+    scratch: np.ndarray  # (n,) real, this member's own
+    powers: np.ndarray  # (n_l,) float64 for the widest layer, its own too
+    multiply: int  # addresses, see `numba_products`
+    multiply_transposed: int
+
+
+def assemble(size: int, rows: int, widest: int, products: Any, dtype: Any) -> tuple[Team, ...]:
+    """A team's members, for `rows` samples a batch and layers of at most `widest` units."""
+    arrivals, row_sums = zeros((size, 8), np.int64), zeros((2, rows), np.float64)
+    functions = products.multiply, products.multiply_transposed
+    return tuple(
+        Team(rank, size, arrivals, row_sums, zeros(products.scratch, dtype), zeros(widest, np.float64), *functions)
+        for rank in range(size)
+    )
+
+
+def launch(function: Callable, calls: Sequence[tuple]) -> None:
+    """Run ``function(*call)`` for each call in a thread of its own; the last argument of each is the member it is for."""
+    failures: list[BaseException] = []
+    gate = threading.Lock()
+
+    def run(call: tuple) -> None:
+        with gate:
+            if failures:
+                return
+        try:
+            function(*call)
+        except BaseException as error:  # the others must not wait for this member for ever
+            failures.append(error)
+            member = call[-1]
+            member.arrivals[member.rank, 0] = np.iinfo(np.int64).max
+
+    threads = [threading.Thread(target=run, args=(call,), name=f"fastnn-{call[-1].rank}") for call in calls[1:]]
+    calls[0][-1].arrivals[...] = 0
+    with gate:
+        try:
+            for thread in threads:
+                thread.start()
+        except BaseException as error:  # no thread to be had, or Ctrl-C: those that wait at the gate go home
+            failures.append(error)
+            raise
+    run(calls[0])
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+# ---- in compiled code -----------------------------------------------------------------------------------------------
+
+
+@compile
+def share(n, grain, team):
+    """First and last of `n` items that are this member's, in whole grains."""
+    grains = (n + grain - 1) // grain
+    first, last = grains * team.rank // team.size, grains * (team.rank + 1) // team.size
+    return min(n, first * grain), min(n, last * grain)
+
+
+@compile
+def wait(team):
+    """Return when every member has come here, and what each wrote before can be read by all.
+
+    A member that lost its core to another program keeps the others waiting for milliseconds. They spin for as long as
+    is usual between members that run, then offer their cores, then sleep: so the scheduler can move the late one.
+    """
+    if team.size == 1:
+        return
+    arrivals = team.arrivals
+    count = arrivals[team.rank, 0] + 1
+    _publish(address_of(arrivals[team.rank]), count)
+    for other in range(team.size):
+        address, tries = address_of(arrivals[other]), 0
+        while _observe(address) < count:
+            tries += 1
+            if tries < _SPINS:
+                _pause()
+            elif tries < _SPINS + _YIELDS:
+                _yield_core()
+            else:
+                _sleep(_NAP)
+
+
+@intrinsic
+def address_of(typing_context, array):
+    """Where an array begins; unlike ``array.ctypes.data`` without counting a reference, which locks the bus."""
+
+    def generate(context, builder, signature, arguments):
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        return builder.ptrtoint(data, ir.IntType(64))
+
+    return types.intp(array), generate
+
+
+@intrinsic
+def prefetch(typing_context, address):
+    """Have the cache fetch a line that will be read."""
+
+    def generate(context, builder, signature, arguments):
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        function = builder.module.declare_intrinsic(
+            "llvm.prefetch", [byte], ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        )
+        kind = [number(n) for n in (0, 3, 1)]  # to read, to keep, data
+        builder.call(function, [builder.inttoptr(arguments[0], byte), *kind])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), generate
+
+
+def _pointer(builder, address):
+    return builder.inttoptr(address, ir.IntType(64).as_pointer())
+
+
+@intrinsic
+def _publish(typing_context, address, value):
+    """Store so that who observes the value sees all that was written before."""
+
+    def generate(context, builder, signature, arguments):
+        builder.store_atomic(arguments[1], _pointer(builder, arguments[0]), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.int64), generate
+
+
+@intrinsic
+def _observe(typing_context, address):
+    def generate(context, builder, signature, arguments):
+        return builder.load_atomic(_pointer(builder, arguments[0]), "acquire", 8)
+
+    return types.int64(types.intp), generate
+
+
+@intrinsic
+def _pause(typing_context):
+    """Tell the core that this is a waiting loop: it saves power, and leaves more to its other hyper-thread."""
+
+    def generate(context, builder, signature, arguments):
+        machine = platform.machine().lower()
+        if machine in ("x86_64", "amd64"):
+            function = builder.module.declare_intrinsic("llvm.x86.sse2.pause", (), ir.FunctionType(ir.VoidType(), []))
+            builder.call(function, [])
+        elif machine in ("aarch64", "arm64"):
+            hint = ir.FunctionType(ir.VoidType(), [ir.IntType(32)])
+            function = builder.module.declare_intrinsic("llvm.aarch64.hint", (), hint)
+            builder.call(function, [ir.Constant(ir.IntType(32), 1)])  # YIELD
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+# Functions of the system's C library, by name: code that calls them can be kept on disk.
+if sys.platform == "win32":
+    _switch_thread = types.ExternalFunction("SwitchToThread", types.intc())
+    _sleep_ms = types.ExternalFunction("Sleep", types.void(types.uint32))
+
+    @compile
+    def _yield_core():
+        _switch_thread()
+
+    @compile
+    def _sleep(us):
+        _sleep_ms(1)
+
+else:
+    _sched_yield = types.ExternalFunction("sched_yield", types.intc())
+    _usleep = types.ExternalFunction("usleep", types.intc(types.uint32))
+
+    @compile
+    def _yield_core():
+        _sched_yield()
+
+    @compile
+    def _sleep(us):
+        _usleep(us)
