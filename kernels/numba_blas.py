@@ -28,7 +28,7 @@ def scratch_size(longest: int, itemsize: int) -> int:
 def multiply(alpha, a, a_row, a_step, b, b_row, depth, beta, c, c_row, row, last_row, column, last_column, scratch):
     """The transposed problem, because BLAS reads by columns; rows and columns are all there are."""
     factors = np.array([real(alpha), real(beta)])
-    transposed = a_row == 1 and a_step > 1
+    transposed = a_row == 1 and (a_step > 1 or depth > 1)
     _xxgemm(
         _S if size == 4 else _D,
         _N,

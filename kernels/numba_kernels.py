@@ -37,9 +37,8 @@ from fastnn.kernels.codes import (
 )
 from fastnn.kernels.numba_cache import compile
 from fastnn.kernels.numba_products import load, product
-from fastnn.kernels.numba_team import Team, address_of, assemble, launch, prefetch, share, wait
+from fastnn.kernels.numba_team import Team, address_of, assemble, prefetch, share, wait
 from fastnn.kernels.threads import limit_blas_threads
-
 
 _WORK = 500_000  # multiply-adds of a layer product that are worth another member: some 10 us
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from fastnn.kernels.numba_cache import compile
 from fastnn.kernels.memory import zeros
+from fastnn.kernels.numba_cache import compile
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
@@ -47,7 +47,7 @@ def assemble(size: int, rows: int, widest: int, products: Any, dtype: Any) -> tu
 
 
 def launch(function: Callable, calls: Sequence[tuple]) -> None:
-    """Run ``function(*call)`` for each call in a thread of its own; the last argument of each is the member it is for."""
+    """Run ``function(*call)`` for each call, in threads; the last argument of each is the member that it is for."""
     failures: list[BaseException] = []
     gate = threading.Lock()
 
