@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.choices import check_choice
-from fastnn.kernels.codes import HIDDEN_ACTIVATIONS
+from fastnn.kernels.codes import HIDDEN_ACTIVATIONS, PRECISIONS
 
 if TYPE_CHECKING:
     from fastnn.training import Callback
@@ -23,6 +23,7 @@ __all__ = [
     "check_dtype",
     "check_finite",
     "check_hidden",
+    "check_precision",
     "check_seed",
     "check_sizes",
     "check_validation_data",
@@ -48,6 +49,14 @@ def check_finite(what: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise ValueError(f"{what} must be a finite number, got {value!r}")
     return float(value)
+
+
+def check_precision(precision: Any, dtype: np.dtype) -> str | None:
+    if precision is not None:
+        check_choice("precision", precision, PRECISIONS)
+        if dtype != np.float32:
+            raise ValueError(f"precision={precision!r} is less than that of dtype='float32', got {dtype.name!r}")
+    return precision
 
 
 def check_hidden(hidden: Any, n_hidden: int) -> tuple[str, ...]:

@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", help="numpy, numba, cupy or auto; default: FASTNN_BACKEND, or auto")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: FASTNN_NUM_THREADS, or all")
+    parser.add_argument("--precision", help="of matrix products: bf16, where the backend has it; default: the dtype's")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

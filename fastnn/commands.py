@@ -120,7 +120,8 @@ def _parse_layers(text: str) -> list[int]:
 def _make_network(settings: dict[str, Any], options: argparse.Namespace) -> Network:
     names = ("hidden", "output", "bias", "init", "dropout", "dtype", "seed", "scale", "shift")
     arguments = {name: settings[name] for name in names}
-    return Network(settings["layers"], backend=options.backend, threads=options.threads, **arguments)
+    own = {name: getattr(options, name) for name in ("backend", "threads", "precision")}
+    return Network(settings["layers"], **own, **arguments)
 
 
 def _make_optimizer(settings: dict[str, Any]) -> Optimizer:
@@ -222,6 +223,7 @@ def _backend_json(network: Network) -> dict[str, Any]:
         "reason": choice.reason,
         "versions": choice.kernels.versions(),
         "threads": network.threads,
+        "precision": network.precision,
     }
 
 
@@ -235,7 +237,7 @@ def _print_json(command: str, content: dict[str, Any]) -> None:
 def evaluate(options: argparse.Namespace) -> int:
     """``fastnn evaluate``."""
     with _usage():
-        network = load(options.file, options.backend, options.threads)
+        network = load(options.file, options.backend, options.threads, options.precision)
         loss = check_loss(options.loss, network.output)
     dataset = _load_dataset(options.dataset)
     result = network.evaluate(dataset.x_test, dataset.y_test, loss=loss)
@@ -253,7 +255,7 @@ def evaluate(options: argparse.Namespace) -> int:
 def predict(options: argparse.Namespace) -> int:
     """``fastnn predict``: a line an image with what the network says, and how sure it is."""
     with _usage():
-        network = load(options.file, options.backend, options.threads)
+        network = load(options.file, options.backend, options.threads, options.precision)
     rows = []
     for path in options.images:
         images = read_images(path, network.sizes[0])

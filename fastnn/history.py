@@ -14,6 +14,8 @@ class History:
     Attributes
     ----------
     backend, dtype : str
+    precision : str or None
+        Of the matrix products, where it is not the dtype's.
     threads : int
     samples : int
         Training samples an epoch.
@@ -32,6 +34,7 @@ class History:
 
     backend: str = ""
     dtype: str = ""
+    precision: str | None = None
     threads: int = 1
     samples: int = 0
     compile_seconds: float = 0.0

@@ -16,13 +16,14 @@ from fastnn.arguments import (
     check_dtype,
     check_finite,
     check_hidden,
+    check_precision,
     check_seed,
     check_sizes,
     check_validation_data,
 )
 from fastnn.backends import resolve_backend
 from fastnn.choices import check_choice
-from fastnn.errors import DataError
+from fastnn.errors import BackendError, DataError
 from fastnn.history import History
 from fastnn.initializers import Initializer, as_initializer
 from fastnn.kernels.codes import CLASSIFICATION, HIDDEN_ACTIVATIONS, MULTILABEL, OUTPUT_ACTIVATIONS, REGRESSION
@@ -57,6 +58,9 @@ class Network:
     seed : int or None
         Of weights, sample order and dropout; None draws one.
     dtype : {"float32", "float64"}
+    precision : {None, "bf16", "tf32"}
+        Of the operands of matrix products, where the backend has that on this machine; weights, sums and all else stay
+        float32. None: as `dtype`.
     scale, shift : float
         The network sees ``x * scale + shift``. Without `scale`, uint8 samples are scaled by 1/255 and others by 1.
     backend : str or None
@@ -76,7 +80,7 @@ class Network:
     ValueError
         If a parameter is not one of those above.
     BackendError
-        If the backend asked for is unknown or not ready.
+        If the backend asked for is unknown or not ready, or has not the precision asked for.
 
     Examples
     --------
@@ -99,6 +103,7 @@ class Network:
         dropout: float | Sequence[float] = 0.0,
         seed: int | None = 0,
         dtype: Any = "float32",
+        precision: str | None = None,
         scale: float | None = None,
         shift: float = 0.0,
         backend: str | None = None,
@@ -122,7 +127,9 @@ class Network:
         )
         self.history: History | None = None
         self.epochs_trained = 0
+        self._precision: str | None = None
         self._use(resolve_backend(backend), self._draw_parameters(as_initializer(init)))
+        self.precision = precision
 
     # ---- training ----
 
@@ -309,6 +316,17 @@ class Network:
             raise DataError("weights must be finite: there is a NaN or an infinity among them")
         self.parameters[...] = self.kernels.asarray(flat)
 
+    @property
+    def precision(self) -> str | None:
+        """Of matrix products; may be set at any time."""
+        return self._precision
+
+    @precision.setter
+    def precision(self, precision: str | None) -> None:
+        precision = check_precision(precision, self.dtype)
+        _check_available(precision, self.backend_choice)
+        self._precision = precision
+
     def to(self, backend: str) -> "Network":
         """Move to another backend, in place; returns the network itself."""
         self._use(resolve_backend(backend), self.kernels.to_numpy(self.parameters))
@@ -325,7 +343,7 @@ class Network:
         hidden = ", ".join(dict.fromkeys(self.hidden)) or "no hidden layer"
         return (
             f"Network({layers}: {hidden}, {self.output}; {self.n_parameters:,} parameters, {self.dtype.name}, "
-            f"{self.backend})"
+            f"{f'{self.precision}, ' if self.precision else ''}{self.backend})"
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -369,6 +387,7 @@ class Network:
         return flat
 
     def _use(self, choice: Any, parameters: np.ndarray) -> None:
+        _check_available(self._precision, choice)
         self.backend, self.kernels = choice.name, choice.kernels
         self.backend_choice = choice
         self.parameters = self.kernels.zeros(parameters.shape, parameters.dtype)
@@ -377,3 +396,10 @@ class Network:
 
     def _pairs(self) -> Iterable[tuple[Any, Any]]:
         return zip(self._weights, self._biases, strict=True)
+
+
+def _check_available(precision: str | None, choice: Any) -> None:
+    there = choice.kernels.precisions()
+    if precision is not None and precision not in there:
+        others = f"only {' and '.join(there)}" if there else "no reduced precision"
+        raise BackendError(f"precision={precision!r}: backend {choice.name} has {others} on this machine")

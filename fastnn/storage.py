@@ -46,14 +46,16 @@ def save(network: Network, path: str | Path) -> None:
         temporary.write_bytes(to_bytes(tensors, metadata))
 
 
-def load(path: str | Path, backend: str | None = None, threads: int | None = None) -> Network:
+def load(
+    path: str | Path, backend: str | None = None, threads: int | None = None, precision: str | None = None
+) -> Network:
     """Read a network that `Network.save` wrote.
 
     Parameters
     ----------
     path : str or Path
-    backend, threads
-        As for `Network`; a file does not say which backend it came from.
+    backend, threads, precision
+        As for `Network`; a file does not say on which backend, and how, it was trained.
 
     Raises
     ------
@@ -78,7 +80,9 @@ def load(path: str | Path, backend: str | None = None, threads: int | None = Non
     if version is None:
         raise FileFormatError(f"{path} is a safetensors file, but not one of fastnn's: Network.save writes those")
     _check_version(path, version)
-    return _build(path, metadata, tensors, backend, threads)
+    network = _build(path, metadata, tensors, backend, threads)
+    network.precision = precision
+    return network
 
 
 def _check_version(path: str | Path, version: str) -> None:

@@ -145,7 +145,9 @@ def fit(
 ) -> History:
     """Epochs, validation, record and callbacks; see `fastnn.Network.fit`."""
     show = sys.stderr.isatty() if verbose == "auto" else bool(verbose)
-    history = network.history = History(network.backend, network.dtype.name, network.threads, space.n_samples)
+    history = network.history = History(
+        network.backend, network.dtype.name, network.precision, network.threads, space.n_samples
+    )
     network.task = space.task
     with network.kernels.limit_threads(network.threads):
         history.compile_seconds = _compile(trainer, show)

@@ -70,7 +70,9 @@ class Workspace:
         self.layers = network.layers(training and dropout)
         self.data = self._make_data(samples, targets)
         self.objective = self._make_objective(LOSSES[loss], optimizer, weight_decay, training)
-        self._team = network.kernels.make_team(network.threads, network.sizes, self.rows, network.dtype)
+        self._team = network.kernels.make_team(
+            network.threads, network.sizes, self.rows, network.dtype, network.precision
+        )
         self._buffers = self._make_buffers(len(self._team))
         last_rows = self.n_samples - (self.steps - 1) * self.rows
         self._last_buffers = [_first_rows(buffers, last_rows) for buffers in self._buffers]

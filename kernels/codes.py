@@ -25,5 +25,8 @@ CLASSIFICATION, MULTILABEL, REGRESSION = range(3)
 TASKS = {"classification": CLASSIFICATION, "multilabel": MULTILABEL, "regression": REGRESSION}
 """What a hit is: the largest output is the target's; the share of outputs on the target's side of 1/2; nothing."""
 
+PRECISIONS = ("bf16", "tf32")
+"""In which matrix products may be computed instead of the arrays' own, sums in float32; see `precisions`."""
+
 GRADIENT_ONLY, PLAIN_SGD, SGD, RMSPROP, ADAM = range(5)
 """What follows back-propagation. PLAIN_SGD is applied layer by layer inside it and needs no gradient buffer."""

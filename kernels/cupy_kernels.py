@@ -96,7 +96,11 @@ def compile(function: Callable, entry: bool) -> Callable:
     _unavailable()
 
 
-def make_team(threads: int, sizes: Sequence[int], rows: int, dtype: np.dtype) -> Sequence[Any]:
+def precisions() -> tuple[str, ...]:
+    _unavailable()
+
+
+def make_team(threads: int, sizes: Sequence[int], rows: int, dtype: np.dtype, precision: str | None) -> Sequence[Any]:
     _unavailable()
 
 

@@ -70,7 +70,7 @@ def _kept() -> Iterator[None]:
 
 
 def inline(function: Callable) -> Callable:
-    """Compile a function into each that calls it. For one with a single caller, or a few lines: others take longer so."""
+    """Compile a function into each that calls it; for one with a single caller, or of a few lines."""
     return numba.njit(inline="always", error_model="numpy")(function)
 
 

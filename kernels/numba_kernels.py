@@ -36,8 +36,10 @@ from fastnn.kernels.codes import (
     TANH,
 )
 from fastnn.kernels.numba_cache import compile
-from fastnn.kernels.numba_products import load, product
+from fastnn.kernels.numba_products import PRECISE_PRODUCTS, choose, load, product
+from fastnn.kernels.numba_simd import HOST
 from fastnn.kernels.numba_team import Team, address_of, assemble, prefetch, share, wait
+from fastnn.kernels.numba_team import launch as launch  # of the contract, as `compile` is
 from fastnn.kernels.threads import limit_blas_threads
 
 _WORK = 500_000  # multiply-adds of a layer product that are worth another member: some 10 us
@@ -141,7 +143,10 @@ def _share_outputs(z, whole_rows, team):
 
 @compile
 def _activate(z, activation, a, powers):
-    """One row of samples; `powers` is room for as many float64. z is copied first and a then changed in place: LLVM vectorizes that, z aliasing a or not."""
+    """One row of samples; `powers` is room for as many float64.
+
+    z is copied first and a then changed in place: LLVM vectorizes that, z aliasing a or not.
+    """
     real, n = a.dtype.type, a.size
     for j in range(n):
         a[j] = z[j]
@@ -467,15 +472,22 @@ def synchronize() -> None:
     pass
 
 
-def make_team(threads: int, sizes: Sequence[int], rows: int, dtype: np.dtype) -> tuple[Team, ...]:
-    products = load(dtype, max(rows, *sizes))
+def precisions() -> tuple[str, ...]:
+    return tuple(PRECISE_PRODUCTS)
+
+
+def make_team(
+    threads: int, sizes: Sequence[int], rows: int, dtype: np.dtype, precision: str | None
+) -> tuple[Team, ...]:
+    products = load(dtype, max(rows, *sizes), precision)
     work = rows * sum(map(operator.mul, sizes, sizes[1:]))
     size = min(threads, 1 + int(work / _WORK)) if products.shared else 1
     return assemble(size, rows, max(sizes), products, dtype)
 
 
 def device() -> str:
-    return f"{platform.machine()} CPU ({llvmlite.binding.get_host_cpu_name()})"
+    products = {"simd": f"{HOST.instructions} products", "blas": "products by scipy's BLAS"}[choose()]
+    return f"{platform.machine()} CPU ({llvmlite.binding.get_host_cpu_name()}), {products}"
 
 
 def limit_threads(n: int) -> AbstractContextManager[None]:

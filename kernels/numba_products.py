@@ -11,11 +11,12 @@ which rows ``row`` to ``last_row - 1`` and columns ``column`` to ``last_column -
 """
 
 import os
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from fastnn.kernels import numba_blas, numba_simd
+from fastnn.kernels import numba_bf16, numba_blas, numba_simd
 from fastnn.kernels.numba_cache import compile_for_c, inline
 from fastnn.kernels.numba_team import address_of
 from llvmlite import ir
@@ -23,6 +24,8 @@ from numba.core import types
 from numba.extending import intrinsic
 
 _SIGNATURE = types.void(*[types.float64] + [types.intp] * 6 + [types.float64] + [types.intp] * 7)
+_MODULES = {"simd": numba_simd, "blas": numba_blas}
+PRECISE_PRODUCTS = {"bf16": numba_bf16} if numba_bf16.is_available() else {}
 
 
 class Products(NamedTuple):
@@ -34,37 +37,41 @@ class Products(NamedTuple):
     scratch: int  # elements that a member needs
 
 
-def choose() -> str:
-    """``simd`` or ``blas``: the environment variable FASTNN_GEMM, else what suits the CPU.
+def choose(precision: str | None = None) -> str:
+    """``simd`` or ``blas``, the environment variable FASTNN_GEMM, else what suits the CPU; or the reduced precision.
 
     Raises
     ------
     ValueError
         If the variable holds anything else, or ``simd`` on a CPU that `numba_simd` does not know.
     """
+    if precision is not None:
+        return precision
     known, choice = numba_simd.find_host() is not None, os.environ.get("FASTNN_GEMM", "")
-    if choice not in ("", "simd", "blas"):
+    if choice not in ("", *_MODULES):
         raise ValueError(f"FASTNN_GEMM must be simd or blas, got {choice!r}")
     if choice == "simd" and not known:
         raise ValueError("FASTNN_GEMM=simd: fastnn has no vector instructions for this CPU; use blas")
     return choice or ("simd" if known else "blas")
 
 
-def load(dtype: np.dtype, longest: int) -> Products:
+def load(dtype: np.dtype, longest: int, precision: str | None = None) -> Products:
     """The products for matrices of `dtype` with no dimension above `longest`, compiled."""
-    choice = choose()
-    module = {"simd": numba_simd, "blas": numba_blas}[choice]
+    choice = choose(precision)
+    module = (_MODULES | PRECISE_PRODUCTS)[choice]
     addresses = (_address(function, dtype) for function in (module.multiply, module.multiply_transposed))
-    return Products(*addresses, choice == "simd", module.scratch_size(longest, dtype.itemsize))
+    return Products(*addresses, choice != "blas", module.scratch_size(longest, dtype.itemsize))
 
 
+_lock = threading.Lock()
 _compiled: dict[tuple[Callable, np.dtype], Any] = {}
 
 
 def _address(function: Callable, dtype: np.dtype) -> int:
-    if (function, dtype) not in _compiled:
-        _compiled[function, dtype] = compile_for_c(function, _SIGNATURE, dtype.type)
-    return _compiled[function, dtype].address
+    with _lock:
+        if (function, dtype) not in _compiled:
+            _compiled[function, dtype] = compile_for_c(function, _SIGNATURE, dtype.type)
+        return _compiled[function, dtype].address
 
 
 @inline

@@ -46,13 +46,18 @@ HOSTS = (
 )
 
 
-def find_host() -> Host | None:
-    """The table's entry for the CPU that numba compiles for; None if there is none."""
+def has_features(*names: str) -> bool:
+    """Whether the CPU that numba compiles for has all of these, by LLVM's names."""
     _, _, features = cpu_target.target_context.codegen().magic_tuple()
     has = {feature[1:] for feature in features.split(",") if feature.startswith("+")}
     has |= {"neon"} if platform.machine().lower() in _ARM else set()  # every 64-bit ARM has it
-    fitting = (h for h in HOSTS if platform.machine().lower() in h.machines and has.issuperset(h.features))
-    return next(fitting, None)
+    return has.issuperset(names)
+
+
+def find_host() -> Host | None:
+    """The table's entry for the CPU that numba compiles for; None if there is none."""
+    machine = platform.machine().lower()
+    return next((host for host in HOSTS if machine in host.machines and has_features(*host.features)), None)
 
 
 HOST = find_host() or HOSTS[-1]
@@ -96,9 +101,9 @@ def multiply(alpha, a, a_row, a_step, b, b_row, depth, beta, c, c_row, row, last
             target = c + (i * c_row + column) * size
             rows = last_row - i
             if vectors == 1:
-                _slim_tile(depth, left, apart, step, panel, panel_row, target, c_row, alpha, beta, rows, width)
+                slim_tile(depth, left, apart, step, panel, panel_row, target, c_row, alpha, beta, rows, width)
             else:
-                _wide_tile(depth, left, apart, step, panel, panel_row, target, c_row, alpha, beta, rows, width)
+                wide_tile(depth, left, apart, step, panel, panel_row, target, c_row, alpha, beta, rows, width)
         column += width
 
 
@@ -124,9 +129,9 @@ def multiply_transposed(
             target = c + (row * c_row + i) * size
             rows = last_column - i
             if vectors == 1:
-                _slim_turned_tile(depth, left, apart, step, scratch, panel_row, target, c_row, alpha, beta, rows, width)
+                slim_turned_tile(depth, left, apart, step, scratch, panel_row, target, c_row, alpha, beta, rows, width)
             else:
-                _wide_turned_tile(depth, left, apart, step, scratch, panel_row, target, c_row, alpha, beta, rows, width)
+                wide_turned_tile(depth, left, apart, step, scratch, panel_row, target, c_row, alpha, beta, rows, width)
         row += width
 
 
@@ -148,7 +153,7 @@ def _pack_columns(b, b_row, depth, width, panel, panel_row, like, size):
     lanes = VECTOR_BYTES // size
     for k in range(depth):
         for j in range(0, panel_row, lanes):
-            _copy_some(b + (k * b_row + j) * size, panel + (k * panel_row + j) * size, width - j, like)
+            copy_some(b + (k * b_row + j) * size, panel + (k * panel_row + j) * size, width - j, like)
 
 
 @inline
@@ -158,7 +163,7 @@ def _pack_transposed(a, a_row, depth, count, panel, panel_row, like, size):
     whole_rows, whole_depth = count - count % ROWS, depth - depth % lanes
     for i in range(0, whole_rows, ROWS):
         for k in range(0, whole_depth, lanes):
-            _turn_block(a + (i * a_row + k) * size, a_row, panel + (k * panel_row + i) * size, panel_row, like)
+            turn_block(a + (i * a_row + k) * size, a_row, panel + (k * panel_row + i) * size, panel_row, like)
     for i in range(panel_row):
         for k in range(whole_depth if i < whole_rows else 0, depth):
             target = panel + (k * panel_row + i) * size
@@ -171,7 +176,7 @@ def _pack_transposed(a, a_row, depth, count, panel, panel_row, like, size):
 # ---- LLVM code ------------------------------------------------------------------------------------------------------
 
 
-class _Vectors:
+class Vectors:
     """Writes vector instructions for one element type."""
 
     def __init__(self, builder, scalar_type):
@@ -266,11 +271,11 @@ class _Vectors:
             yield place // ROWS, place % ROWS, piece
 
 
-def _make_tile(vectors, turned):
+def make_tile(vectors, turned, multiply_add=None):
     """A tile of ROWS x `vectors` vectors: ``C = alpha * A @ B + beta * C``, or `turned` ``C = (A @ B).T``.
 
     All addresses are integers, strides are in elements. Of C only `rows` x `columns` are read and written; of A and B
-    the whole tile's are read.
+    the whole tile's are read. `multiply_add` writes another instruction for the accumulation than the usual one.
     """
 
     @intrinsic
@@ -280,9 +285,9 @@ def _make_tile(vectors, turned):
 
         def generate(context, builder, signature, arguments):
             depth, a, a_row, a_step, b, b_step, c, c_row, alpha, beta, rows, columns = arguments
-            v = _Vectors(builder, signature.args[8])
+            v = Vectors(builder, signature.args[8])
             sums = [[cgutils.alloca_once(builder, v.type) for _ in range(vectors)] for _ in range(ROWS)]
-            for place in sum(sums, []):
+            for place in (place for row in sums for place in row):
                 builder.store(ir.Constant(v.type, [0.0] * v.lanes), place)
             full = builder.and_(
                 builder.icmp_signed(">=", rows, ir.Constant(_I64, ROWS)),
@@ -300,7 +305,13 @@ def _make_tile(vectors, turned):
                 for i in range(ROWS):
                     of_a = v.splat(v.load(v.offset(column, builder.mul(a_row, ir.Constant(_I64, i))), v.scalar))
                     for j in range(vectors):
-                        builder.store(v.multiply_add(of_a, of_b[j], builder.load(sums[i][j])), sums[i][j])
+                        old = builder.load(sums[i][j])
+                        new = (
+                            multiply_add(builder, of_a, of_b[j], old)
+                            if multiply_add
+                            else v.multiply_add(of_a, of_b[j], old)
+                        )
+                        builder.store(new, sums[i][j])
             with builder.if_else(full, likely=True) as (then, otherwise):
                 with then:
                     _write(v, sums, turned, c, c_row, alpha, beta, None, None)
@@ -366,8 +377,8 @@ def _if_there(builder, index, count):
             yield
 
 
-_wide_tile, _slim_tile = _make_tile(VECTORS, False), _make_tile(1, False)
-_wide_turned_tile, _slim_turned_tile = _make_tile(VECTORS, True), _make_tile(1, True)
+wide_tile, slim_tile = make_tile(VECTORS, False), make_tile(1, False)
+wide_turned_tile, slim_turned_tile = make_tile(VECTORS, True), make_tile(1, True)
 
 
 # `like` is any value of the element type; addresses are integers, strides in elements.
@@ -376,7 +387,7 @@ _wide_turned_tile, _slim_turned_tile = _make_tile(VECTORS, True), _make_tile(1, 
 @intrinsic
 def _copy_one(typing_context, source, target, like):
     def generate(context, builder, signature, arguments):
-        v = _Vectors(builder, signature.args[2])
+        v = Vectors(builder, signature.args[2])
         v.store(v.load(arguments[0], v.scalar), arguments[1])
         return context.get_dummy_value()
 
@@ -386,7 +397,7 @@ def _copy_one(typing_context, source, target, like):
 @intrinsic
 def _clear_one(typing_context, target, like):
     def generate(context, builder, signature, arguments):
-        v = _Vectors(builder, signature.args[1])
+        v = Vectors(builder, signature.args[1])
         v.store(ir.Constant(v.scalar, 0.0), arguments[0])
         return context.get_dummy_value()
 
@@ -394,12 +405,12 @@ def _clear_one(typing_context, target, like):
 
 
 @intrinsic
-def _copy_some(typing_context, source, target, count, like):
+def copy_some(typing_context, source, target, count, like):
     """One vector, of which `count` elements are there; the rest becomes zeros."""
 
     def generate(context, builder, signature, arguments):
         source, target, count, _ = arguments
-        v = _Vectors(builder, signature.args[3])
+        v = Vectors(builder, signature.args[3])
         v.store(v.load_some(source, v.mask(v.lanes, count), ir.Constant(v.type, [0.0] * v.lanes)), target)
         return context.get_dummy_value()
 
@@ -407,12 +418,12 @@ def _copy_some(typing_context, source, target, count, like):
 
 
 @intrinsic
-def _turn_block(typing_context, source, source_row, target, target_row, like):
+def turn_block(typing_context, source, source_row, target, target_row, like):
     """ROWS rows of one vector, as columns."""
 
     def generate(context, builder, signature, arguments):
         source, source_row, target, target_row, _ = arguments
-        v = _Vectors(builder, signature.args[4])
+        v = Vectors(builder, signature.args[4])
         rows = [v.load(v.offset(source, builder.mul(source_row, ir.Constant(_I64, i)))) for i in range(ROWS)]
         for column, first_row, piece in v.columns(v.transpose(rows)):
             v.store(piece, v.offset(v.offset(target, builder.mul(target_row, ir.Constant(_I64, column))), first_row))

@@ -58,6 +58,7 @@ __all__ = [
     "limit_threads",
     "loss_gradient",
     "make_team",
+    "precisions",
     "rmsprop",
     "sgd",
     "synchronize",
@@ -441,10 +442,16 @@ def compile(function: Callable, entry: bool) -> Callable:
     return function
 
 
-def make_team(threads: int, sizes: Sequence[int], rows: int, dtype: np.dtype) -> Sequence[Any]:
+def precisions() -> tuple[str, ...]:
+    """Which of `codes.PRECISIONS` matrix products of float32 can be computed in here."""
+    return ()
+
+
+def make_team(threads: int, sizes: Sequence[int], rows: int, dtype: np.dtype, precision: str | None) -> Sequence[Any]:
     """The members who run the steps of a network of these layer `sizes` over `rows` samples a mini-batch.
 
-    At most `threads`, at least one. What a member is, only the kernels know.
+    At most `threads`, at least one. What a member is, only the kernels know. Matrix products are computed in
+    `precision`, one of `precisions`, or if None in `dtype`.
     """
     return (None,)
 

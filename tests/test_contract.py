@@ -4,6 +4,7 @@ import ast
 import importlib.machinery
 import importlib.metadata
 import inspect
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -18,25 +19,50 @@ from fastnn.errors import BackendError
 FOLDER = Path(numpy_kernels.__file__).parent
 
 
+def functions_in(path):
+    """{name: definition} of the public functions that a module's text defines."""
+    nodes = ast.parse(path.read_text(encoding="utf-8")).body
+    return {node.name: node for node in nodes if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")}
+
+
+def imported_from_siblings(path):
+    """{name: definition} of the functions that a module's text imports by name from files beside it."""
+    imports = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.ImportFrom)]
+    found = {}
+    for node in imports:
+        package, _, stem = node.module.rpartition(".")
+        if package == "fastnn.kernels":
+            there = functions_in(path.parent / f"{stem}.py")
+            found |= {alias.asname or alias.name: there[alias.name] for alias in node.names if alias.name in there}
+    return found
+
+
 def read_signatures(path):
-    """{public function: its parameters} of a module, from its text: the library it stands on need not be here."""
-    functions = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)]
+    """{public function: its parameters} of a module, from its text: the library it stands on need not be here.
+
+    All that it defines, and what it imports for the contract: the other imports are helpers.
+    """
+    own, imported = functions_in(path), imported_from_siblings(path)
+    for function in own.values():  # compiled code and fastnn.step pass every argument, by position
+        assert not function.args.defaults
+    functions = {name: function for name, function in imported.items() if name in CONTRACT} | own
     signatures = {}
-    for function in functions:
+    for name, function in functions.items():
         arguments = function.args
-        signatures[function.name] = [argument.arg for argument in arguments.posonlyargs + arguments.args]
-        if not function.name.startswith("_"):  # compiled code and fastnn.step pass every argument, by position
-            assert not any([arguments.vararg, arguments.kwarg, arguments.kwonlyargs, arguments.defaults])
-    return {name: parameters for name, parameters in signatures.items() if not name.startswith("_")}
+        assert not any([arguments.vararg, arguments.kwarg, arguments.kwonlyargs])
+        signatures[name] = [argument.arg for argument in arguments.posonlyargs + arguments.args]
+    return signatures
 
 
-def inspect_signatures(module):
-    """The same from the imported module, compiled functions among them."""
+def inspect_signatures(module, imported=()):
+    """The same from the imported module, compiled functions among them; `imported` may come from its siblings."""
     signatures = {}
     for name, value in vars(module).items():
         function = getattr(value, "py_func", value)  # numba's dispatchers keep the function that they compile
-        if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_"):
-            signatures[name] = list(inspect.signature(function).parameters)
+        if inspect.isfunction(function) and not name.startswith("_"):
+            sibling = function.__module__.startswith("fastnn.kernels.") and name in imported
+            if function.__module__ == module.__name__ or sibling:
+                signatures[name] = list(inspect.signature(function).parameters)
     return signatures
 
 
@@ -49,7 +75,7 @@ def test_text_has_names_and_parameters_of_the_contract(path):
 
 
 def test_module_has_names_and_parameters_of_the_contract(kernels):
-    assert inspect_signatures(kernels) == CONTRACT
+    assert inspect_signatures(kernels, imported=CONTRACT) == CONTRACT
 
 
 def test_every_builtin_backend_has_a_module():
@@ -57,17 +83,73 @@ def test_every_builtin_backend_has_a_module():
     assert modules == {f"fastnn.kernels.{path.stem}" for path in FOLDER.glob("*_kernels.py")}
 
 
-@pytest.mark.parametrize("change", ["parameter", "order", "function"])
-def test_comparison_notices(tmp_path, change):
-    text = (FOLDER / "numpy_kernels.py").read_text(encoding="utf-8")
-    old, new = {
-        "parameter": ("def dense_gradient(x, delta, dW, db)", "def dense_gradient(x, delta, dW)"),
-        "order": ("def dense_gradient(x, delta, dW, db)", "def dense_gradient(x, delta, db, dW)"),
-        "function": ("def dense_gradient(", "def dense_gradients("),
-    }[change]
+@pytest.fixture
+def copied(tmp_path):
+    """A copy of the folder of kernels, to be spoiled."""
+    return Path(shutil.copytree(FOLDER, tmp_path / "kernels", ignore=shutil.ignore_patterns("__pycache__")))
+
+
+def replace(path, old, new):
+    text = path.read_text(encoding="utf-8")
     assert old in text
-    (tmp_path / "wrong.py").write_text(text.replace(old, new), encoding="utf-8")
-    assert read_signatures(tmp_path / "wrong.py") != CONTRACT
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+@pytest.mark.parametrize("change", ["parameter", "order", "function", "one more"])
+def test_comparison_notices(copied, change):
+    path, whole = copied / "numpy_kernels.py", "def dense_gradient(x, delta, dW, db, team)"
+    old, new = {
+        "parameter": (whole, "def dense_gradient(x, delta, dW, team)"),
+        "order": (whole, "def dense_gradient(x, delta, db, dW, team)"),
+        "function": ("def dense_gradient(", "def dense_gradients("),
+        "one more": (whole, f"def helper():\n    pass\n\n\n{whole}"),
+    }[change]
+    assert read_signatures(path) == CONTRACT
+    replace(path, old, new)
+    assert read_signatures(path) != CONTRACT
+
+
+@pytest.mark.parametrize("change", ["parameter", "name", "module", "a default"])
+def test_comparison_notices_in_what_is_imported(copied, change):
+    path, whole = copied / "numpy_kernels.py", "def to_numpy(array: Any) -> np.ndarray:"
+    replace(path, whole, "def _to_numpy(array: Any) -> np.ndarray:")
+    (copied / "beside.py").write_text("def to_numpy(array, copy=False):\n    pass\n")
+    replace(path, "\n_GEMM = ", "\nfrom fastnn.kernels.beside import to_numpy\n\n_GEMM = ")
+    assert read_signatures(path) == {**CONTRACT, "to_numpy": ["array", "copy"]}
+    if change == "a default":  # of an imported function others than the step are callers too
+        replace(copied / "beside.py", "array, copy=False", "array=None")
+        assert read_signatures(path) == CONTRACT
+        replace(path, "def _to_numpy(array: Any)", "def to_numpy(array: Any = None)")
+        with pytest.raises(AssertionError):
+            read_signatures(path)
+        return
+    replace(copied / "beside.py", "array, copy=False", "array")
+    assert read_signatures(path) == CONTRACT
+    target, old, new = {
+        "parameter": (copied / "beside.py", "(array)", "(values)"),
+        "name": (copied / "beside.py", "def to_numpy", "def as_numpy"),
+        "module": (path, "from fastnn.kernels.beside", "from beside"),
+    }[change]
+    replace(target, old, new)
+    assert read_signatures(path) != CONTRACT
+
+
+def test_comparison_of_the_imported_module_notices():
+    """Helpers may come from anywhere, functions of the contract from the folder of kernels only."""
+
+    def to_numpy(array):
+        return array
+
+    module = types.ModuleType("fastnn.kernels.some_kernels")
+    module.to_numpy = to_numpy
+    assert inspect_signatures(module, imported=CONTRACT) == {}
+    to_numpy.__module__ = "fastnn.kernels.beside"
+    assert inspect_signatures(module, imported=CONTRACT) == {"to_numpy": ["array"]}
+    assert inspect_signatures(module) == {}
+    module.helper = to_numpy
+    assert inspect_signatures(module, imported=CONTRACT) == {"to_numpy": ["array"]}
+    to_numpy.__module__ = module.__name__  # what the module defines itself is compared, whatever its name
+    assert inspect_signatures(module, imported=CONTRACT) == {"to_numpy": ["array"], "helper": ["array"]}
 
 
 @pytest.mark.parametrize("name", CONTRACT)
@@ -113,7 +195,7 @@ def test_bound_step_calls_the_kernels_it_was_given():
     layers = step.Layers(weights=(None, None), biases=(None, None), activations=(0, 0), dropout=(0.0, 0.5))
     buffers = step.Buffers(*[(None,) * 3] * 4, None, None, None)
     data = step.Data(*[None] * 5, 1, 1.0, 0.0)
-    step.bind(module).forward(0, data, layers, buffers)
+    step.bind(module).forward(0, data, layers, buffers, None)
     assert calls == ["gather", "dense", "dropout", "dense"]
 
 
@@ -125,12 +207,13 @@ def test_bind_needs_every_kernel(name):
 
 def test_variants_of_a_kernel_are_told_apart(kernels, tmp_path, monkeypatch):
     """A step kept on disk must not be taken for one that was compiled with other kernels."""
-    monkeypatch.setattr(kernels, "_CACHE_FOLDER", tmp_path, raising=False)
+    if kernels.__name__ == "fastnn.kernels.numba_kernels":
+        monkeypatch.setattr("fastnn.kernels.numba_cache.CACHE_FOLDER", tmp_path)
 
-    def ones(x, order, step, batch_size, scale, shift, out):
+    def ones(x, order, step, batch_size, scale, shift, out, team):
         out[...] = 1
 
-    def twos(x, order, step, batch_size, scale, shift, out):
+    def twos(x, order, step, batch_size, scale, shift, out, team):
         out[...] = 2
 
     net = fastnn.Network([3, 3], output="identity", bias=False, dtype="float64", backend="numpy")
@@ -139,7 +222,7 @@ def test_variants_of_a_kernel_are_told_apart(kernels, tmp_path, monkeypatch):
         net.kernels = types.ModuleType("variant_kernels")
         for name in CONTRACT:
             setattr(net.kernels, name, getattr(kernels, name))
-        net.kernels.gather = kernels.compile(gather)
+        net.kernels.gather = kernels.compile(gather, True)
         assert net.predict_proba([[0.0, 0.0, 0.0]]).tolist() == [[expected] * 3]
 
 
