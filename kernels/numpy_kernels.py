@@ -12,9 +12,9 @@ receive it whole and why what depends on it (learning rates, sample order) is an
 ``team`` is who does the work together: every kernel is called by all its members, on the same arrays, does a share of
 the work for each, and returns when all of it is done. What a member is, is the backend's matter (`make_team`).
 
-All matrix products go through scipy's BLAS, as the numba kernels' do. numpy brings a BLAS of its own with its own
-threads, and two pools that spin for each other's cores cost a factor of ten (784-128-10, two threads, one core busy:
-10.7 ms for a forward and an update in two pools, 0.8 ms in one).
+All matrix products go through scipy's BLAS, which has ``C = alpha A B + beta C`` in place. numpy brings a BLAS of its own
+with its own threads, and two pools that spin for each other's cores cost a factor of ten (784-128-10, two threads, one
+core busy: 10.7 ms for a forward and an update in two pools, 0.8 ms in one).
 """
 
 import platform
@@ -68,6 +68,7 @@ __all__ = [
 ]
 
 _GEMM = {np.dtype(np.float32): blas.sgemm, np.dtype(np.float64): blas.dgemm}
+_AXPY = {np.dtype(np.float32): blas.saxpy, np.dtype(np.float64): blas.daxpy}
 
 
 # ---- the batch ------------------------------------------------------------------------------------------------------
@@ -89,7 +90,9 @@ def gather(x, order, step, batch_size, scale, shift, out, team):
         Each member of the team has its own.
     """
     start = step * batch_size
-    out[...] = x.take(order[start : start + len(out)], axis=0)  # take is faster than x[...] for whole rows
+    rows = team.room("gather", out.shape, x.dtype)
+    # take is faster than x[...] for whole rows; it writes straight into `rows` only if it need not check the indices.
+    out[...] = x.take(order[start : start + len(out)], axis=0, out=rows, mode="clip")
     if scale != 1.0:
         out *= scale
     if shift != 0.0:
@@ -189,15 +192,17 @@ def dense(x, W, b, activation, z, a, team):
     elif activation == RELU:
         np.maximum(z, 0, out=a)
     elif activation == LEAKY_RELU:
-        np.maximum(z, z * z.dtype.type(LEAKY_SLOPE), out=a)
+        np.maximum(z, np.multiply(z, z.dtype.type(LEAKY_SLOPE), out=team.like(z)), out=a)
     elif activation == SIGMOID:
         scipy.special.expit(z, out=a)
     elif activation == TANH:
         np.tanh(z, out=a)
     elif activation == GELU:  # z Phi(z), Hendrycks & Gimpel 2016, the exact form
-        np.multiply(z, scipy.special.ndtr(z), out=a)
+        np.multiply(z, scipy.special.ndtr(z, out=team.like(z)), out=a)
     elif activation == SOFTMAX:
-        powers = np.exp(z.astype(np.float64) - z.max(axis=1, keepdims=True))  # at most 1: never an overflow
+        powers = team.room("powers", z.shape, np.float64)
+        np.subtract(z, z.max(axis=1, keepdims=True), out=powers, dtype=np.float64)
+        np.exp(powers, out=powers)  # at most 1: never an overflow
         a[...] = powers
         np.divide(a, powers.sum(axis=1, keepdims=True), out=a, casting="same_kind")
 
@@ -289,16 +294,29 @@ def input_gradient(delta, W, activation, z, a, dX, team):
         Gradient with respect to that layer's z.
     """
     _gemm(1.0, delta, False, W, True, 0.0, dX)
+    real, slope = a.dtype.type, team.like(a)
     if activation == RELU:
-        np.multiply(dX, a > 0, out=dX)
+        dX *= np.greater(a, 0, out=team.room("mask", a.shape, np.bool_))
     elif activation == LEAKY_RELU:
-        np.multiply(dX, np.where(a > 0, a.dtype.type(1), a.dtype.type(LEAKY_SLOPE)), out=dX)
-    elif activation == SIGMOID:
-        dX *= a * (1 - a)
-    elif activation == TANH:
-        dX *= 1 - a * a
+        np.greater(a, 0, out=slope, casting="unsafe")
+        slope *= real(1 - LEAKY_SLOPE)
+        slope += real(LEAKY_SLOPE)
+        dX *= slope
+    elif activation == SIGMOID:  # a (1 - a)
+        np.subtract(1, a, out=slope)
+        slope *= a
+        dX *= slope
+    elif activation == TANH:  # 1 - a^2
+        np.multiply(a, a, out=slope)
+        dX *= np.subtract(1, slope, out=slope)
     elif activation == GELU:  # Phi(z) + z phi(z)
-        dX *= scipy.special.ndtr(z) + z * np.exp(-0.5 * z * z) * a.dtype.type(1 / np.sqrt(2 * np.pi))
+        np.multiply(z, z, out=slope)
+        slope *= real(-0.5)
+        np.exp(slope, out=slope)
+        slope *= real(1 / np.sqrt(2 * np.pi))
+        slope *= z
+        slope += scipy.special.ndtr(z, out=team.room("cdf", z.shape, z.dtype))
+        dX *= slope
 
 
 def dense_gradient(x, delta, dW, db, team):
@@ -325,7 +343,7 @@ def dense_sgd(x, delta, rates, step, weight_decay, W, b, team):
     rate = rates[step, 0]
     _gemm(-rate, x, True, delta, False, 1.0 - rate * weight_decay, W)
     if b.size:
-        b -= b.dtype.type(rate) * delta.sum(axis=0)
+        _add(-rate, delta.sum(axis=0, out=team.like(b)), b)
 
 
 # ---- optimizers -----------------------------------------------------------------------------------------------------
@@ -351,16 +369,12 @@ def sgd(params, grads, velocity, rates, step, momentum, nesterov, weight_decay, 
     ----------
     Sutskever et al., "On the importance of initialization and momentum in deep learning", ICML 2013, section 2.
     """
-    real = params.dtype.type
     _add_weight_decay(params, grads, weight_decay, n_weights)
-    velocity *= real(momentum)
+    velocity *= params.dtype.type(momentum)
     velocity += grads
     if nesterov:
-        grads += real(momentum) * velocity
-    else:
-        grads[...] = velocity
-    grads *= real(rates[step, 0])
-    params -= grads
+        _add(momentum, velocity, grads)
+    _add(-rates[step, 0], grads if nesterov else velocity, params)
 
 
 def rmsprop(params, grads, mean_square, rates, step, rho, epsilon, weight_decay, n_weights, team):
@@ -370,13 +384,14 @@ def rmsprop(params, grads, mean_square, rates, step, rho, epsilon, weight_decay,
     ----------
     Tieleman & Hinton, "Neural Networks for Machine Learning", lecture 6.5 (2012).
     """
-    real = params.dtype.type
+    real, change = params.dtype.type, team.like(params)
     _add_weight_decay(params, grads, weight_decay, n_weights)
     mean_square *= real(rho)
-    mean_square += real(1 - rho) * grads * grads
-    grads *= real(rates[step, 0])
-    grads /= np.sqrt(mean_square) + real(epsilon)
-    params -= grads
+    _add(1 - rho, np.multiply(grads, grads, out=change), mean_square)
+    np.sqrt(mean_square, out=change)
+    change += real(epsilon)
+    np.divide(grads, change, out=change)
+    _add(-rates[step, 0], change, params)
 
 
 def adam(
@@ -398,18 +413,27 @@ def adam(
         params[:n_weights] *= real(1.0 - rates[step, 0] * weight_decay)
     else:
         _add_weight_decay(params, grads, weight_decay, n_weights)
+    change = team.like(params)
     mean *= real(beta1)
-    mean += real(1 - beta1) * grads
+    _add(1 - beta1, grads, mean)
     mean_square *= real(beta2)
-    mean_square += real(1 - beta2) * grads * grads
-    np.multiply(mean, real(rates[step, 0] * rates[step, 1]), out=grads)
-    grads /= np.sqrt(mean_square * real(rates[step, 2])) + real(epsilon)
-    params -= grads
+    _add(1 - beta2, np.multiply(grads, grads, out=change), mean_square)
+    np.multiply(mean_square, real(rates[step, 2]), out=change)
+    np.sqrt(change, out=change)
+    change += real(epsilon)
+    np.divide(mean, change, out=change)
+    _add(-rates[step, 0] * rates[step, 1], change, params)
 
 
 def _add_weight_decay(params, grads, weight_decay, n_weights):
     if weight_decay != 0.0:
-        grads[:n_weights] += params.dtype.type(weight_decay) * params[:n_weights]
+        _add(weight_decay, params[:n_weights], grads[:n_weights])
+
+
+def _add(factor, x, y):
+    """``y += factor * x`` in one pass over flat arrays, without an intermediate result: BLAS's axpy."""
+    if y.size:
+        _AXPY[y.dtype](x, y, a=factor)
 
 
 # ---- the host's side ------------------------------------------------------------------------------------------------
@@ -453,7 +477,25 @@ def make_team(threads: int, sizes: Sequence[int], rows: int, dtype: np.dtype, pr
     At most `threads`, at least one. What a member is, only the kernels know. Matrix products are computed in
     `precision`, one of `precisions`, or if None in `dtype`.
     """
-    return (None,)
+    return (_Member(),)
+
+
+class _Member:
+    """Memory for intermediate results, kept from batch to batch: fresh memory for the larger ones costs page faults."""
+
+    def __init__(self) -> None:
+        self._rooms: dict[tuple, np.ndarray] = {}
+
+    def room(self, purpose: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """An array of undefined content; the same one for the same purpose, shape and dtype."""
+        key = purpose, shape, dtype
+        if key not in self._rooms:
+            self._rooms[key] = memory.zeros(shape, dtype)
+        return self._rooms[key]
+
+    def like(self, array: np.ndarray) -> np.ndarray:
+        """Such an array of the shape and dtype of another."""
+        return self.room("like", array.shape, array.dtype)
 
 
 def launch(function: Callable, calls: Sequence[tuple]) -> None:
