@@ -1,7 +1,8 @@
 """The arrays that a run over one data set works in: made once, before the first mini-batch, and never again."""
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,32 +71,44 @@ class Workspace:
         self.layers = network.layers(training and dropout)
         self.data = self._make_data(samples, targets)
         self.objective = self._make_objective(LOSSES[loss], optimizer, weight_decay, training)
-        self._team = network.kernels.make_team(
-            network.threads, network.sizes, self.rows, network.dtype, network.precision
-        )
-        self._buffers = self._make_buffers(len(self._team))
+        self._stream = self._asarray(np.zeros(3, np.uint32))
+
+    @functools.cached_property
+    def _members(self) -> list[tuple[Any, Buffers, Buffers]]:
+        """Each member of the team, its buffers, and those for the last mini-batch; made when first needed.
+
+        What nobody reads separately shares memory, and all but the samples is shared by the team. Of those each member
+        gathers its own: a core that reads what another has just written waits longer than it takes to convert it anew.
+        """
+        network = self.network
+        team = network.kernels.make_team(network.threads, network.sizes, self.rows, network.dtype, network.precision)
+        shared = self._make_buffers()
+        buffers = [shared, *(self._with_own_samples(shared) for _ in team[1:])]
         last_rows = self.n_samples - (self.steps - 1) * self.rows
-        self._last_buffers = [_first_rows(buffers, last_rows) for buffers in self._buffers]
+        return [(member, own, _first_rows(own, last_rows)) for member, own in zip(team, buffers, strict=True)]
 
     def run(self, function: Callable, first: int, last: int) -> None:
         """Have a function of the step go through mini-batches `first` to ``last - 1``; the last may be smaller."""
-        self._launch(function, (first, min(last, self.steps - 1)), self._buffers, (self.objective,))
+        self._launch(function, (first, min(last, self.steps - 1)), (self.objective,))
         if last == self.steps:
-            self._launch(function, (last - 1, last), self._last_buffers, (self.objective,))
+            self._launch(function, (last - 1, last), (self.objective,), smaller=True)
 
     def forward(self, step: int) -> Any:
         """Outputs (rows, n_out) of mini-batch `step`, in a buffer that the next call overwrites."""
-        buffers = self._buffers if step < self.steps - 1 else self._last_buffers
-        self._launch(bind(self.network.kernels).forward, (step,), buffers, ())
-        return buffers[0].a[-1]
+        smaller = step == self.steps - 1
+        self._launch(bind(self.network.kernels).forward, (step,), (), smaller)
+        _, buffers, last_buffers = self._members[0]
+        return (last_buffers if smaller else buffers).a[-1]
 
     def set_stream(self, stream: np.ndarray) -> None:
         """Choose the dropout masks of the epoch, see `dropout`."""
-        self._buffers[0].stream[...] = self._asarray(stream)
+        self._stream[...] = self._asarray(stream)
 
-    def _launch(self, function: Callable, steps: tuple, buffers: Sequence[Buffers], objective: tuple) -> None:
-        members = zip(buffers, self._team, strict=True)
-        calls = [(*steps, self.data, self.layers, own, *objective, member) for own, member in members]
+    def _launch(self, function: Callable, steps: tuple, objective: tuple, smaller: bool = False) -> None:
+        calls = [
+            (*steps, self.data, self.layers, last_buffers if smaller else buffers, *objective, member)
+            for member, buffers, last_buffers in self._members
+        ]
         with np.errstate(all="ignore"):  # a run that diverges is told by its loss, not by numpy's warnings
             self.network.kernels.launch(function, calls)
 
@@ -131,12 +144,7 @@ class Workspace:
             shift=self.network.shift,
         )
 
-    def _make_buffers(self, members: int) -> list[Buffers]:
-        """For each member of the team; what nobody reads separately shares memory.
-
-        All of it is the team's, but the samples: each member gathers its own. A core that reads what another has just
-        written waits longer than it takes to convert it anew.
-        """
+    def _make_buffers(self) -> Buffers:
         sizes, layers = self.network.sizes, self.layers
 
         def new(n: int) -> Any:
@@ -150,9 +158,7 @@ class Workspace:
         z = [new(sizes[i + 1]) if i == last or layers.activations[i] == GELU else a[i + 1] for i in range(last + 1)]
         deltas = tuple(new(n) for n in sizes[1:])
         weighted = self.rows if self.weights.size else 0
-        stream = self._asarray(np.zeros(3, np.uint32))
-        shared = Buffers(a, tuple(x), tuple(z), deltas, new(sizes[-1]), self._zeros(weighted), stream)
-        return [shared, *(self._with_own_samples(shared) for _ in range(members - 1))]
+        return Buffers(a, tuple(x), tuple(z), deltas, new(sizes[-1]), self._zeros(weighted), self._stream)
 
     def _with_own_samples(self, shared: Buffers) -> Buffers:
         own = self._zeros(*shared.a[0].shape)
