@@ -9,6 +9,7 @@ from fastnn.errors import (
     DivergedError,
     FastnnError,
     FileFormatError,
+    SettingError,
 )
 from fastnn.history import History
 from fastnn.network import Network
@@ -35,6 +36,7 @@ __all__ = [
     "History",
     "Network",
     "RMSprop",
+    "SettingError",
     "Step",
     "available_backends",
     "datasets",

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 
 from fastnn.choices import check_choice
-from fastnn.errors import BackendError
+from fastnn.errors import BackendError, SettingError
 
 __all__ = ["BackendChoice", "BackendInfo", "available_backends", "resolve_backend", "set_backend", "use_backend"]
 
@@ -172,6 +172,8 @@ def _inspect(name: str) -> tuple[BackendInfo, ModuleType | None]:
         if missing:
             raise ImportError(f"{module} lacks these functions of the kernel contract: {', '.join(missing)}")
         device = kernels.device()
+    except SettingError:  # the user's, whichever backend is asked for
+        raise
     except BackendError as error:
         remedy = "nvidia-smi shows whether driver and device are seen"
         return BackendInfo(name, NO_DEVICE, str(error), remedy, kernels.versions()), None

@@ -1,6 +1,14 @@
 """The errors that a caller can meet; each message says what was expected, what came, and what to do next."""
 
-__all__ = ["BackendError", "DataError", "DatasetUnavailableError", "DivergedError", "FastnnError", "FileFormatError"]
+__all__ = [
+    "BackendError",
+    "DataError",
+    "DatasetUnavailableError",
+    "DivergedError",
+    "FastnnError",
+    "FileFormatError",
+    "SettingError",
+]
 
 
 class FastnnError(Exception):
@@ -9,6 +17,10 @@ class FastnnError(Exception):
 
 class BackendError(FastnnError, RuntimeError):
     """The backend asked for is unknown or not ready on this machine."""
+
+
+class SettingError(FastnnError, ValueError):
+    """An environment variable says what cannot be done."""
 
 
 class DataError(FastnnError, ValueError):

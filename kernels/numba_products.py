@@ -23,6 +23,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from fastnn.errors import SettingError
+
 _SIGNATURE = types.void(*[types.float64] + [types.intp] * 6 + [types.float64] + [types.intp] * 7)
 _MODULES = {"simd": numba_simd, "blas": numba_blas}
 PRECISE_PRODUCTS = {"bf16": numba_bf16} if numba_bf16.is_available() else {}
@@ -42,16 +44,16 @@ def choose(precision: str | None = None) -> str:
 
     Raises
     ------
-    ValueError
+    SettingError
         If the variable holds anything else, or ``simd`` on a CPU that `numba_simd` does not know.
     """
     if precision is not None:
         return precision
     known, choice = numba_simd.find_host() is not None, os.environ.get("FASTNN_GEMM", "")
     if choice not in ("", *_MODULES):
-        raise ValueError(f"FASTNN_GEMM must be simd or blas, got {choice!r}")
+        raise SettingError(f"FASTNN_GEMM must be simd or blas, got {choice!r}")
     if choice == "simd" and not known:
-        raise ValueError("FASTNN_GEMM=simd: fastnn has no vector instructions for this CPU; use blas")
+        raise SettingError("FASTNN_GEMM=simd: fastnn has no vector instructions for this CPU; use blas")
     return choice or ("simd" if known else "blas")
 
 

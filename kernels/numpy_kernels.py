@@ -12,8 +12,8 @@ receive it whole and why what depends on it (learning rates, sample order) is an
 ``team`` is who does the work together: every kernel is called by all its members, on the same arrays, does a share of
 the work for each, and returns when all of it is done. What a member is, is the backend's matter (`make_team`).
 
-All matrix products go through scipy's BLAS, which has ``C = alpha A B + beta C`` in place. numpy brings a BLAS of its own
-with its own threads, and two pools that spin for each other's cores cost a factor of ten (784-128-10, two threads, one
+All matrix products go through scipy's BLAS, which has ``C = alpha A B + beta C`` in place. numpy brings another, with
+threads of its own, and two pools that spin for each other's cores cost a factor of ten (784-128-10, two threads, one
 core busy: 10.7 ms for a forward and an update in two pools, 0.8 ms in one).
 """
 
