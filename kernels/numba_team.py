@@ -96,21 +96,26 @@ class _Crowd:
     with a team that never shrinks, @@ with a BLAS.
     """
 
-    _LEAST_SHARE = 0.8  # of a core; less, and somebody else has it
-    _LEAST_SECONDS = 0.005  # a shorter call tells nothing
-    _PATIENCE = 2.0  # seconds until the whole team is tried again
+    _LEAST_SHARE = 0.75  # of a core; less, and somebody else has it
+    _LEAST_SECONDS = 0.05  # a shorter call tells too little: the system itself takes a core for some milliseconds
+    _FIRST_RETREAT, _LONGEST_RETREAT = 0.25, 4.0  # seconds until the whole team is tried again; doubled each time
 
     def __init__(self) -> None:
-        self._size, self._until = sys.maxsize, 0.0
+        self._size, self._until, self._retreat = sys.maxsize, 0.0, self._FIRST_RETREAT
 
     def affordable(self, size: int) -> int:
         return min(size, self._size) if time.monotonic() < self._until else size
 
     def look(self, shares: Sequence[float], seconds: float) -> None:
         """What became of a team: the share of the time that each member had a core."""
-        if len(shares) > 1 and seconds > self._LEAST_SECONDS and min(shares) < self._LEAST_SHARE:
-            self._size = max(1, min(len(shares) - 1, int(sum(shares))))
-            self._until = time.monotonic() + self._PATIENCE
+        if len(shares) == 1 or seconds < self._LEAST_SECONDS:
+            return
+        if min(shares) >= self._LEAST_SHARE:
+            self._retreat = self._FIRST_RETREAT
+            return
+        self._size = max(1, min(len(shares) - 1, int(sum(shares))))
+        self._until = time.monotonic() + self._retreat
+        self._retreat = min(2 * self._retreat, self._LONGEST_RETREAT)
 
 
 _crowd = _Crowd()  # the cores are everybody's: one for the process

@@ -1,0 +1,95 @@
+"""The comparison with other libraries: it measures what it says, and refuses what trains something else."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from fastnn.bench import peers, trainers
+from fastnn.bench.peak import Peak
+
+import fastnn
+
+SMALL = ["--dataset", "digits", "--samples", "1280", "--rounds", "2", "--batch-sizes", "64"]
+
+
+def run_command(*options, env=None):
+    command = [sys.executable, "-m", "fastnn.bench.peers", *SMALL, *options]
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300, check=False)
+
+
+@pytest.fixture
+def task():
+    return peers.make_task((784, 12, 10), 64, 640, 1, "digits")
+
+
+def test_command_compares_and_writes(tmp_path):
+    file = tmp_path / "peers.json"
+    names = "fastnn numba; plain numpy loop"
+    result = run_command("--only", names, "--networks", "784-12-10,784-9-8-10", "--json", str(file))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("plain numpy loop") == 2
+    assert "times as fast" in result.stdout
+    assert "of peak" in result.stdout
+    assert "geometric mean" in result.stdout
+    assert "left out" not in result.stdout
+    content = json.loads(file.read_text())
+    assert content["schema_version"] == 1
+    assert content["environment"]["threads"] >= 1
+    assert [len(seconds) for result in content["results"] for seconds in result["seconds"].values()] == [2] * 6
+
+
+def test_missing_peer_is_named(tmp_path):
+    (tmp_path / "jax.py").write_text("raise ImportError(\"No module named 'jax'\")")  # though it may be installed
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    result = run_command("--only", "JAX scan; fastnn numba", "--networks", "784-12-10", env=environment)
+    assert result.returncode == 0, result.stderr
+    assert "JAX scan             left out: not installed: No module named 'jax'" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words"), [(["--only", "Theano"], "no trainer Theano"), (["--rounds", "1"], "at least 2")]
+)
+def test_wrong_options_are_named(options, words):
+    result = run_command(*options)
+    assert result.returncode == 2
+    assert words in result.stderr
+
+
+def test_trainers_agree_with_float64(task):
+    """The losses of two epochs, each trainer's against fastnn's numpy backend in float64."""
+    network = fastnn.Network(task.sizes, backend="numpy", dtype="float64")
+    network.set_weights(task.weights)
+    history = network.fit(task.x, task.y, epochs=2, batch_size=64, optimizer=fastnn.SGD(trainers.LEARNING_RATE))
+    for name in ("fastnn numba", "fastnn numpy", "plain numpy loop"):
+        run = trainers.TRAINERS[name](task)
+        losses = [run(order) for _, order in zip(range(2), peers.orders(task.sizes, len(task.x)), strict=False)]
+        np.testing.assert_allclose(losses, history.loss, rtol=1e-5, err_msg=name)
+
+
+def test_who_trains_something_else_is_left_out():
+    losses = {peers.REFERENCE: 0.5, peers.OWN: 0.50001, "JAX scan": 0.502, "scikit-learn": 0.52}
+    assert list(peers.disagreeing(losses)) == ["JAX scan"]
+    losses["fastnn numba, bf16"] = float("nan")
+    assert "is not 0.5" in peers.disagreeing(losses)["fastnn numba, bf16"]
+
+
+def test_wrong_trainer_is_found(task):
+    """The gate, fed a trainer that begins with other weights."""
+    orders = peers.orders(task.sizes, len(task.x))
+    order = next(orders)
+    right = trainers.make_fastnn("numpy")(task)(order)
+    wrong_task = task._replace(weights=[(W * 1.05, b) for W, b in task.weights])
+    wrong = trainers.make_plain_numpy(wrong_task)(order)
+    assert peers.disagreeing({peers.REFERENCE: right, "plain numpy loop": wrong})
+
+
+def test_operations_are_counted(task):
+    assert task.flops() == 2 * 640 * (2 * 784 * 12 + 3 * 12 * 10)
+
+
+def test_peak_is_of_this_world():
+    """Between one multiply-add a microsecond and 64 lanes x 2 units x 2 operations x 8 GHz."""
+    assert 1e6 < Peak(1)() < 64 * 2 * 2 * 8e9
