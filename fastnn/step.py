@@ -4,6 +4,9 @@ Read it as plain numpy code: the kernels are imported by name from the reference
 another backend's kernels instead, and hands them to that backend's `compile`: interpreted for numpy; for numba
 compiled, with the loops over layers and batches, into machine code.
 
+All members of a team run it together, each in a thread of its own where the backend has threads: every kernel does its
+member's share of the work and returns when all have done theirs (`launch`). So it reads as if there were one.
+
 Nothing is allocated here. Shapes are fixed when the tuples below are made, layers are tuples of arrays of one type,
 and all parameters are views on one flat array, weights first: an optimizer is one pass over it.
 """
@@ -69,7 +72,7 @@ class Layers(NamedTuple):
 class Buffers(NamedTuple):
     """What one mini-batch needs; ``a[0]`` holds the samples, ``a[l + 1]`` what layer l makes of ``x[l]``."""
 
-    a: tuple[Array, ...]  # (B, n_l), one more than there are layers
+    a: tuple[Array, ...]  # (B, n_l), one more than there are layers; a[0] is each member's own
     x: tuple[Array, ...]  # a[l] after dropout; a[l] itself where there is none
     z: tuple[Array, ...]  # before the activation; a[l + 1] itself where only the activation's value is needed
     deltas: tuple[Array, ...]  # gradient of the loss with respect to z[l]

@@ -55,7 +55,7 @@ class Trainer:
     def compile(self) -> float:
         """Have the step ready to run; returns the seconds it took."""
         start = time.perf_counter()
-        self.space.run(bind(self._kernels).train_steps, 0, 0)
+        self.space.prepare(bind(self._kernels).train_steps)
         return time.perf_counter() - start
 
     def epoch(self, number: int, report: Report) -> None:

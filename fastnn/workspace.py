@@ -72,6 +72,7 @@ class Workspace:
         self.data = self._make_data(samples, targets)
         self.objective = self._make_objective(LOSSES[loss], optimizer, weight_decay, training)
         self._stream = self._asarray(np.zeros(3, np.uint32))
+        self._prepared: set[Callable] = set()
 
     @functools.cached_property
     def _members(self) -> list[tuple[Any, Buffers, Buffers]]:
@@ -87,28 +88,41 @@ class Workspace:
         last_rows = self.n_samples - (self.steps - 1) * self.rows
         return [(member, own, _first_rows(own, last_rows)) for member, own in zip(team, buffers, strict=True)]
 
+    def prepare(self, function: Callable) -> None:
+        """Have what `run` will be given ready to run: compiled."""
+        self._prepare(function, self._calls((0, 0), (self.objective,)))
+
     def run(self, function: Callable, first: int, last: int) -> None:
         """Have a function of the step go through mini-batches `first` to ``last - 1``; the last may be smaller."""
-        self._launch(function, (first, min(last, self.steps - 1)), (self.objective,))
+        self._launch(function, self._calls((first, min(last, self.steps - 1)), (self.objective,)))
         if last == self.steps:
-            self._launch(function, (last - 1, last), (self.objective,), smaller=True)
+            self._launch(function, self._calls((last - 1, last), (self.objective,), smaller=True))
 
     def forward(self, step: int) -> Any:
         """Outputs (rows, n_out) of mini-batch `step`, in a buffer that the next call overwrites."""
-        smaller = step == self.steps - 1
-        self._launch(bind(self.network.kernels).forward, (step,), (), smaller)
-        _, buffers, last_buffers = self._members[0]
-        return (last_buffers if smaller else buffers).a[-1]
+        calls = self._calls((step,), (), smaller=step == self.steps - 1)
+        self._launch(bind(self.network.kernels).forward, calls)
+        buffers: Buffers = calls[0][-2]
+        return buffers.a[-1]
 
     def set_stream(self, stream: np.ndarray) -> None:
         """Choose the dropout masks of the epoch, see `dropout`."""
         self._stream[...] = self._asarray(stream)
 
-    def _launch(self, function: Callable, steps: tuple, objective: tuple, smaller: bool = False) -> None:
-        calls = [
+    def _calls(self, steps: tuple, objective: tuple, smaller: bool = False) -> list[tuple]:
+        """The arguments of each member of the team."""
+        return [
             (*steps, self.data, self.layers, last_buffers if smaller else buffers, *objective, member)
             for member, buffers, last_buffers in self._members
         ]
+
+    def _prepare(self, function: Callable, calls: list[tuple]) -> None:
+        if function not in self._prepared:
+            self.network.kernels.prepare(function, calls[0])
+            self._prepared.add(function)
+
+    def _launch(self, function: Callable, calls: list[tuple]) -> None:
+        self._prepare(function, calls)
         with np.errstate(all="ignore"):  # a run that diverges is told by its loss, not by numpy's warnings
             self.network.kernels.launch(function, calls)
 

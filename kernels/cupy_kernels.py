@@ -104,6 +104,10 @@ def make_team(threads: int, sizes: Sequence[int], rows: int, dtype: np.dtype, pr
     _unavailable()
 
 
+def prepare(function: Callable, call: tuple) -> None:
+    _unavailable()
+
+
 def launch(function: Callable, calls: Sequence[tuple]) -> None:
     _unavailable()
 

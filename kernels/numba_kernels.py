@@ -13,7 +13,7 @@ it an epoch of 784-30-10 or 784-128-10 takes 1 to 2 % longer.
 import math
 import operator
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -483,6 +483,10 @@ def make_team(
     work = rows * sum(map(operator.mul, sizes, sizes[1:]))
     size = min(threads, 1 + int(work / _WORK)) if products.shared else 1
     return assemble(size, rows, max(sizes), products, dtype)
+
+
+def prepare(function: Callable, call: tuple) -> None:
+    function.compile(tuple(map(function.typeof_pyval, call)))
 
 
 def device() -> str:

@@ -55,6 +55,9 @@ def launch(function: Callable, calls: Sequence[tuple]) -> None:
     """
     size = _crowd.affordable(len(calls))
     calls = [(*call[:-1], call[-1]._replace(size=size)) for call in calls[:size]]
+    if size == 1:
+        function(*calls[0])
+        return
     failures: list[BaseException] = []
     shares = [1.0] * size  # of the time that each member had a core
     gate = threading.Lock()
@@ -71,19 +74,22 @@ def launch(function: Callable, calls: Sequence[tuple]) -> None:
             member.arrivals[member.rank, 0] = np.iinfo(np.int64).max
         shares[member.rank] = (time.thread_time() - cpu) / max(time.perf_counter() - wall, 1e-9)
 
-    threads = [threading.Thread(target=run, args=(call,), name=f"fastnn-{call[-1].rank}") for call in calls[1:]]
+    # The calling thread is no member: Ctrl-C may strike it anywhere, and the others would wait for it for ever.
+    threads = [threading.Thread(target=run, args=(call,), name=f"fastnn-{call[-1].rank}") for call in calls]
     calls[0][-1].arrivals[...] = 0
     start = time.perf_counter()
-    with gate:
-        try:
-            for thread in threads:
-                thread.start()
-        except BaseException as error:  # no thread to be had, or Ctrl-C: those that wait at the gate go home
-            failures.append(error)
-            raise
-    run(calls[0])
-    for thread in threads:
-        thread.join()
+    try:
+        with gate:
+            try:
+                for thread in threads:
+                    thread.start()
+            except BaseException as error:  # no thread to be had, or Ctrl-C: those that wait at the gate go home
+                failures.append(error)
+                raise
+    finally:
+        for thread in threads:
+            if thread.ident is not None:  # it was started
+                thread.join()
     if failures:
         raise failures[0]
     _crowd.look(shares, time.perf_counter() - start)

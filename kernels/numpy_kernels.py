@@ -59,6 +59,7 @@ __all__ = [
     "loss_gradient",
     "make_team",
     "precisions",
+    "prepare",
     "rmsprop",
     "sgd",
     "synchronize",
@@ -496,6 +497,10 @@ class _Member:
     def like(self, array: np.ndarray) -> np.ndarray:
         """Such an array of the shape and dtype of another."""
         return self.room("like", array.shape, array.dtype)
+
+
+def prepare(function: Callable, call: tuple) -> None:
+    """Do what the first ``function(*call)`` would have to do beforehand, compiling above all; interruptible."""
 
 
 def launch(function: Callable, calls: Sequence[tuple]) -> None:
