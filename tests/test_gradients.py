@@ -180,20 +180,20 @@ def test_wrong_gradient_is_rejected(wrong, monkeypatch):
         check_gradients(net, x, y)
 
 
-def wrong_no_derivative(delta, W, activation, z, a, dX):
-    numpy_kernels.input_gradient(delta, W, IDENTITY, z, a, dX)
+def wrong_no_derivative(delta, W, activation, z, a, dX, team):
+    numpy_kernels.input_gradient(delta, W, IDENTITY, z, a, dX, team)
 
 
-def wrong_last_sample_missing(x, delta, dW, db):
-    numpy_kernels.dense_gradient(x[:-1], delta[:-1], dW, db)
+def wrong_last_sample_missing(x, delta, dW, db, team):
+    numpy_kernels.dense_gradient(x[:-1], delta[:-1], dW, db, team)
 
 
-def wrong_mask_backwards(x, rate, stream, step, layer, out):
-    numpy_kernels.dropout(x, rate, stream, step + (x is out), layer, out)  # in place is how deltas are masked
+def wrong_mask_backwards(x, rate, stream, step, layer, out, team):
+    numpy_kernels.dropout(x, rate, stream, step + (x is out), layer, out, team)  # in place is how deltas are masked
 
 
-def wrong_logits(z, a, targets, sample_weight, activation, loss, task, delta, losses, hits, step):
-    numpy_kernels.loss_gradient(z, a, targets, sample_weight, IDENTITY, loss, task, delta, losses, hits, step)
+def wrong_logits(z, a, targets, sample_weight, activation, loss, task, delta, losses, hits, step, team):
+    numpy_kernels.loss_gradient(z, a, targets, sample_weight, IDENTITY, loss, task, delta, losses, hits, step, team)
 
 
 @pytest.mark.parametrize(

@@ -313,7 +313,7 @@ def test_without_a_place_for_compiled_code_it_works_and_warns(tmp_path):
     assert str(tmp_path / "file" / "cache") in err
 
 
-FOLDER = "from fastnn.kernels.numba_kernels import _CACHE_FOLDER; print(_CACHE_FOLDER)"
+FOLDER = "from fastnn.kernels.numba_cache import CACHE_FOLDER; print(CACHE_FOLDER)"
 
 
 @pytest.fixture
