@@ -60,11 +60,11 @@ def launch(function: Callable, calls: Sequence[tuple]) -> None:
         return
     failures: list[BaseException] = []
     shares = [1.0] * size  # of the time that each member had a core
-    gate = threading.Lock()
+    gate, complete = threading.Lock(), threading.Event()
 
     def run(call: tuple) -> None:
         with gate:
-            if failures:
+            if not complete.is_set():  # no thread to be had for somebody, or Ctrl-C: those that wait here go home
                 return
         member, wall, cpu = call[-1], time.perf_counter(), time.thread_time()
         try:
@@ -80,12 +80,9 @@ def launch(function: Callable, calls: Sequence[tuple]) -> None:
     start = time.perf_counter()
     try:
         with gate:
-            try:
-                for thread in threads:
-                    thread.start()
-            except BaseException as error:  # no thread to be had, or Ctrl-C: those that wait at the gate go home
-                failures.append(error)
-                raise
+            for thread in threads:
+                thread.start()
+            complete.set()
     finally:
         for thread in threads:
             if thread.ident is not None:  # it was started
