@@ -83,10 +83,12 @@ def launch(function: Callable, calls: Sequence[tuple]) -> None:
             for thread in threads:
                 thread.start()
             complete.set()
-    finally:
         for thread in threads:
-            if thread.ident is not None:  # it was started
-                thread.join()
+            thread.join()
+    except BaseException:  # they go home, or on to the end of their call: until then they work on the caller's arrays
+        while not set(threads).isdisjoint(threading.enumerate()):
+            time.sleep(0.001)
+        raise
     if failures:
         raise failures[0]
     _crowd.look(shares, time.perf_counter() - start)
