@@ -13,7 +13,7 @@ def zeros(shape: Sequence[int] | int, dtype: Any) -> np.ndarray:
     """An array of zeros that begins with a cache line.
 
     Where rows are whole lines too, no vector straddles two of them, and two threads that write neighbouring columns
-    never write the same one (input gradient of 512 x 10, 64 samples: 18.6 us on two threads before, @@ now).
+    never write the same one.
     """
     dtype, shape = np.dtype(dtype), (shape,) if isinstance(shape, int) else tuple(shape)
     size = math.prod(shape) * dtype.itemsize
