@@ -3,7 +3,8 @@
 Each of them trains in a process of its own, so that no thread pool disturbs another, on the same cores with as many
 threads; but only one at a time: epochs are interleaved in random order. All begin with the same weights and see the
 same samples in the same order, and their losses have to agree before any time counts. The machine's peak is measured
-in every round as well. The first round, with compilation, is left out.
+before and after each of them; the share of it is that of the moment, because a shared machine's changes. The first
+two epochs, with compilation, are left out.
 
 The peers are an extra, ``pip install -e '.[peers]'``; one that is missing is named and left out.
 """
@@ -34,6 +35,7 @@ BATCH_SIZES = (64, 256)
 OWN, REFERENCE = "fastnn numba", "fastnn numpy"
 OURS = [name for name in TRAINERS if name.startswith("fastnn")]
 TOLERANCE = {"scikit-learn": 0.1, "fastnn numba, bf16": 0.01}  # its own order of samples; other products
+LEAST_SECONDS = 0.3  # that the fastest is measured for at a time
 OTHERS_TOLERANCE = 1e-3  # of the first epoch's mean loss, relative to the reference's
 
 
@@ -69,9 +71,10 @@ def serve(name: str, threads: int, pipe: Connection) -> None:
     try:
         run = TRAINERS[name](pipe.recv())
         pipe.send("ready")
-        while (order := pipe.recv()) is not None:
+        while (several := pipe.recv()) is not None:
             start = time.perf_counter()
-            loss = run(order)
+            for order in several:
+                loss = run(order)
             pipe.send((time.perf_counter() - start, loss))
     except ImportError as error:
         pipe.send(f"not installed: {error}")
@@ -95,9 +98,9 @@ class Worker:
         answer = self._receive()
         self.problem = None if answer == "ready" else answer
 
-    def run(self, order: np.ndarray) -> tuple[float, float]:
-        """Seconds and loss of an epoch."""
-        self._pipe.send(order)
+    def run(self, several: list[np.ndarray]) -> tuple[float, float]:
+        """Seconds of as many epochs as there are orders, and the loss of the last."""
+        self._pipe.send(several)
         answer = self._receive()
         if isinstance(answer, str):
             raise RuntimeError(answer)
@@ -139,28 +142,33 @@ def measure(task: Task, names: list[str], rounds: int, generator: np.random.Gene
         skipped = {name: worker.problem for name, worker in all_workers.items() if worker.problem}
         ready = {name: worker for name, worker in all_workers.items() if not worker.problem}
         seconds: dict[str, list[float]] = {name: [] for name in ready}
-        losses: dict[str, float] = {}
-        for number, order in zip(range(rounds + 1), orders(task.sizes, len(task.x)), strict=False):
+        shares: dict[str, list[float]] = {name: [] for name in ready}
+        stream = orders(task.sizes, len(task.x))
+        first = [next(stream)]
+        losses = {name: worker.run(first)[1] for name, worker in ready.items()}
+        for name, why in disagreeing(losses).items():
+            skipped[name] = why
+            del ready[name], seconds[name], shares[name]
+        order = [next(stream)]
+        epochs = max(1, round(LEAST_SECONDS / min(worker.run(order)[0] for worker in ready.values())))
+        for _ in range(rounds):
+            several = [next(stream) for _ in range(epochs)]
             for name in generator.permutation(sorted(ready)):
-                time.sleep(0.05)  # threads that spin for work go to sleep
-                took, loss = ready[name].run(order)
-                if number == 0:
-                    losses[name] = loss
-                else:
-                    seconds[name].append(took)
-                peaks.append(peak())
-            if number == 0:
-                wrong = disagreeing(losses)
-                for name in wrong:
-                    skipped[name] = wrong[name]
-                    del ready[name], seconds[name]
+                time.sleep(0.2)  # threads that spin for work go to sleep
+                before = peak()
+                took = ready[name].run(several)[0] / epochs
+                peaks.append((before + peak()) / 2)
+                seconds[name].append(took)
+                shares[name].append(task.flops() / took / peaks[-1])
     return {
         "sizes": task.sizes,
         "batch_size": task.batch_size,
         "steps": len(task.x) // task.batch_size,
         "flops": task.flops(),
         "peak": peaks,
+        "epochs": epochs,
         "seconds": seconds,
+        "shares_of_peak": shares,
         "first_loss": losses,
         "skipped": skipped,
     }
@@ -190,10 +198,12 @@ def interval(ratios: list[float], generator: np.random.Generator) -> tuple[float
 def show(result: dict[str, Any], generator: np.random.Generator) -> None:
     steps, own = result["steps"], result["seconds"].get(OWN)
     peak = statistics.median(result["peak"])
-    print(f"\n{'-'.join(map(str, result['sizes']))}, batch {result['batch_size']}: peak {peak / 1e9:.0f} GFLOP/s")
+    low, _, high = (q / 1e9 for q in statistics.quantiles(result["peak"], n=4))
+    name = f"{'-'.join(map(str, result['sizes']))}, batch {result['batch_size']}"
+    print(f"\n{name}: peak {peak / 1e9:.0f} GFLOP/s [{low:.0f}, {high:.0f}]")
     for name, values in sorted(result["seconds"].items(), key=lambda item: statistics.median(item[1])):
         low, median, high = (q / steps * 1e6 for q in statistics.quantiles(values, n=4))
-        share = result["flops"] / statistics.median(values) / peak
+        share = statistics.median(result["shares_of_peak"][name])
         text = f"  {name:20s} {median:7.0f} us a step [{low:.0f}, {high:.0f}]  {share:6.1%} of peak"
         if own and name != OWN:
             ratios = [theirs / ours for theirs, ours in zip(values, own, strict=True)]
@@ -244,7 +254,7 @@ def environment(threads: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7, help="epochs of each that count (default: 7)")
+    parser.add_argument("--rounds", type=int, default=7, help="measurements of each (default: 7)")
     parser.add_argument("--samples", type=int, default=60_000, help="of an epoch (default: 60000)")
     parser.add_argument("--threads", type=int, help="default: FASTNN_NUM_THREADS, or all cores")
     parser.add_argument("--dataset", default="auto")
@@ -261,7 +271,7 @@ def main() -> None:
     batch_sizes = [int(n) for n in options.batch_sizes.split(",")] if options.batch_sizes else BATCH_SIZES
     names = list(dict.fromkeys([REFERENCE, *names]))
     threads, generator, results = resolve_threads(options.threads), np.random.default_rng(), []
-    print(f"{threads} threads, {options.rounds} epochs of each, medians [quartiles]; ratios with 95 % intervals")
+    print(f"{threads} threads, {options.rounds} measurements of each, medians [quartiles]; ratios with 95 % intervals")
     for batch_size in batch_sizes:
         for sizes in networks:
             task = make_task(sizes, batch_size, options.samples, threads, options.dataset)

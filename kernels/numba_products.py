@@ -70,10 +70,11 @@ _compiled: dict[tuple[Callable, np.dtype], Any] = {}
 
 
 def _address(function: Callable, dtype: np.dtype) -> int:
-    with _lock:
-        if (function, dtype) not in _compiled:
-            _compiled[function, dtype] = compile_for_c(function, _SIGNATURE, dtype.type)
-        return _compiled[function, dtype].address
+    key = function, dtype
+    if key not in _compiled:
+        with _lock:
+            _compiled[key] = _compiled.get(key) or compile_for_c(function, _SIGNATURE, dtype.type)
+    return _compiled[key].address
 
 
 @inline

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 from fastnn.kernels.numba_cache import inline
+from fastnn.kernels.numba_team import prefetch
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.registry import cpu_target
@@ -94,7 +95,10 @@ def multiply(alpha, a, a_row, a_step, b, b_row, depth, beta, c, c_row, row, last
         if width < vectors * lanes:
             panel, panel_row = scratch, vectors * lanes
             _pack_columns(b + column * size, b_row, depth, width, panel, panel_row, alpha, size)
+        blocks = (last_row - row + ROWS - 1) // ROWS
         for i in range(row, last_row, ROWS):
+            if column + width < last_column:
+                _prefetch_part(b + (column + width) * size, b_row, depth, (i - row) // ROWS, blocks, size)
             left, apart, step = a + i * a_row * size, a_row, a_step
             if i == whole_rows:
                 left, apart, step = edge, 1, ROWS
@@ -133,6 +137,17 @@ def multiply_transposed(
             else:
                 wide_turned_tile(depth, left, apart, step, scratch, panel_row, target, c_row, alpha, beta, rows, width)
         row += width
+
+
+@inline
+def _prefetch_part(b, b_row, depth, part, parts, size):
+    """Have the cache fetch a part of the next panel of B: else the first tile on it waits for each row.
+
+    With the prefetch of A, 784-512-512-512-10 takes 1 to 3 % less time at batch 256 (three interleaved runs).
+    """
+    for k in range(depth * part // parts, depth * (part + 1) // parts):
+        for line in range(0, VECTORS * VECTOR_BYTES, 64):
+            prefetch(b + k * b_row * size + line)
 
 
 @inline
@@ -243,10 +258,10 @@ class Vectors:
         arguments = [value, self.builder.inttoptr(address, pointer), ir.Constant(_I32, self.size), mask]
         self.builder.call(cgutils.get_or_insert_function(self.builder.module, function, name), arguments)
 
-    def prefetch(self, address):
+    def prefetch(self, address, write):
         byte = ir.IntType(8).as_pointer()
         function = ir.FunctionType(ir.VoidType(), [byte, _I32, _I32, _I32])
-        arguments = [self.builder.inttoptr(address, byte), *(ir.Constant(_I32, n) for n in (1, 3, 1))]
+        arguments = [self.builder.inttoptr(address, byte), *(ir.Constant(_I32, n) for n in (int(write), 3, 1))]
         self.builder.call(cgutils.get_or_insert_function(self.builder.module, function, "llvm.prefetch.p0"), arguments)
 
     def transpose(self, rows):
@@ -297,10 +312,12 @@ def make_tile(vectors, turned, multiply_add=None):
             if not turned:
                 for place in places:  # C is needed after the loop, and often comes from the L3 cache
                     for i in range(vectors):
-                        v.prefetch(v.offset(place, i * v.lanes))
+                        v.prefetch(v.offset(place, i * v.lanes), write=True)
             with cgutils.for_range(builder, depth) as loop:
                 row = v.offset(b, builder.mul(loop.index, b_step))
                 column = v.offset(a, builder.mul(loop.index, a_step))
+                if not turned:  # where A is a transposed matrix, this is what the tile after the next begins with
+                    v.prefetch(builder.add(column, ir.Constant(_I64, 64)), write=False)
                 of_b = [v.load(v.offset(row, i * v.lanes)) for i in range(vectors)]
                 for i in range(ROWS):
                     of_a = v.splat(v.load(v.offset(column, builder.mul(a_row, ir.Constant(_I64, i))), v.scalar))

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 _SPINS = 2000  # some 40 us: longer than members of a team that all have a core ever differ
-_YIELDS = 50
+_YIELDS = 20_000  # some 10 ms; who naps keeps the late one waiting in turn, once it has its core again
 _NAP = 50  # us
 
 
@@ -59,6 +60,7 @@ def launch(function: Callable, calls: Sequence[tuple]) -> None:
         function(*calls[0])
         return
     failures: list[BaseException] = []
+    ended: list[int] = []
     shares = [1.0] * size  # of the time that each member had a core
     gate, complete = threading.Lock(), threading.Event()
 
@@ -72,10 +74,12 @@ def launch(function: Callable, calls: Sequence[tuple]) -> None:
         except BaseException as error:  # the others must not wait for this member for ever
             failures.append(error)
             member.arrivals[member.rank, 0] = np.iinfo(np.int64).max
+        ended.append(member.rank)
         shares[member.rank] = (time.thread_time() - cpu) / max(time.perf_counter() - wall, 1e-9)
 
     # The calling thread is no member: Ctrl-C may strike it anywhere, and the others would wait for it for ever.
-    threads = [threading.Thread(target=run, args=(call,), name=f"fastnn-{call[-1].rank}") for call in calls]
+    # And CPython 3.11 may then leave a thread that never ends, on which, were it no daemon, the process would wait.
+    threads = [threading.Thread(target=run, args=(c,), name=f"fastnn-{c[-1].rank}", daemon=True) for c in calls]
     calls[0][-1].arrivals[...] = 0
     start = time.perf_counter()
     try:
@@ -85,9 +89,10 @@ def launch(function: Callable, calls: Sequence[tuple]) -> None:
             complete.set()
         for thread in threads:
             thread.join()
-    except BaseException:  # they go home, or on to the end of their call: until then they work on the caller's arrays
-        while not set(threads).isdisjoint(threading.enumerate()):
-            time.sleep(0.001)
+    except BaseException:
+        while complete.is_set() and len(ended) < size:  # until they end, they work on the caller's arrays
+            with suppress(BaseException):  # a second Ctrl-C comes no sooner; `join` and `is_alive` tell lies after one
+                time.sleep(0.001)
         raise
     if failures:
         raise failures[0]
@@ -101,7 +106,9 @@ class _Crowd:
     with a team that never shrinks, @@ with a BLAS.
     """
 
-    _LEAST_SHARE = 0.75  # of a core; less, and somebody else has it
+    # Of a core. A team of two with a core taken from it has 0.5 to 0.6, all members alike because they wait for each
+    # other; what a busy host takes from a virtual machine for moments leaves 0.75 and more, and the team the faster.
+    _LEAST_SHARE = 0.65
     _LEAST_SECONDS = 0.05  # a shorter call tells too little: the system itself takes a core for some milliseconds
     _FIRST_RETREAT, _LONGEST_RETREAT = 0.25, 4.0  # seconds until the whole team is tried again; doubled each time
 
@@ -118,7 +125,7 @@ class _Crowd:
         if min(shares) >= self._LEAST_SHARE:
             self._retreat = self._FIRST_RETREAT
             return
-        self._size = max(1, min(len(shares) - 1, int(sum(shares))))
+        self._size = len(shares) - max(1, len(shares) // 4)
         self._until = time.monotonic() + self._retreat
         self._retreat = min(2 * self._retreat, self._LONGEST_RETREAT)
 

@@ -32,8 +32,32 @@ def kernels(backend):
     return resolve_backend(backend).kernels
 
 
+@pytest.fixture
+def gemm(request, backend, monkeypatch) -> str | None:
+    """The matrix products that FASTNN_GEMM names; None where there is no choice. See `products`."""
+    if request.param == "simd":
+        from fastnn.kernels.numba_simd import find_host
+
+        if find_host() is None:
+            pytest.skip("numba_simd does not know this CPU")
+    if request.param is not None:
+        monkeypatch.setenv("FASTNN_GEMM", request.param)
+    return request.param
+
+
+@pytest.fixture
+def full_teams(backend, monkeypatch):
+    """Teams are as large as one asks for: however small the work is, and however busy the cores are."""
+    if backend == "numba":
+        from fastnn.kernels import numba_kernels, numba_team
+
+        monkeypatch.setattr(numba_kernels, "_WORK", 1e-9)
+        monkeypatch.setattr(numba_team._Crowd, "affordable", lambda self, size: size)
+
+
 @pytest.fixture(autouse=True)
 def _no_backend_chosen(monkeypatch):
     """Tests choose for themselves; what the developer's shell says does not count."""
     monkeypatch.delenv("FASTNN_BACKEND", raising=False)
     monkeypatch.delenv("FASTNN_NUM_THREADS", raising=False)
+    monkeypatch.delenv("FASTNN_GEMM", raising=False)

@@ -109,29 +109,36 @@ def test_comparison_notices(copied, change):
     assert read_signatures(path) != CONTRACT
 
 
-@pytest.mark.parametrize("change", ["parameter", "name", "module", "a default"])
-def test_comparison_notices_in_what_is_imported(copied, change):
-    path, whole = copied / "numpy_kernels.py", "def to_numpy(array: Any) -> np.ndarray:"
-    replace(path, whole, "def _to_numpy(array: Any) -> np.ndarray:")
-    (copied / "beside.py").write_text("def to_numpy(array, copy=False):\n    pass\n")
-    replace(path, "\n_GEMM = ", "\nfrom fastnn.kernels.beside import to_numpy\n\n_GEMM = ")
-    assert read_signatures(path) == {**CONTRACT, "to_numpy": ["array", "copy"]}
-    if change == "a default":  # of an imported function others than the step are callers too
-        replace(copied / "beside.py", "array, copy=False", "array=None")
-        assert read_signatures(path) == CONTRACT
-        replace(path, "def _to_numpy(array: Any)", "def to_numpy(array: Any = None)")
-        with pytest.raises(AssertionError):
-            read_signatures(path)
-        return
-    replace(copied / "beside.py", "array, copy=False", "array")
-    assert read_signatures(path) == CONTRACT
-    target, old, new = {
-        "parameter": (copied / "beside.py", "(array)", "(values)"),
-        "name": (copied / "beside.py", "def to_numpy", "def as_numpy"),
-        "module": (path, "from fastnn.kernels.beside", "from beside"),
+@pytest.fixture
+def importing(copied):
+    """The reference, but for one function, which it imports from ``beside.py``."""
+    path = copied / "numpy_kernels.py"
+    replace(path, "def to_numpy(array: Any) -> np.ndarray:", "def _to_numpy(array: Any) -> np.ndarray:")
+    replace(path, "\n_GEMM = ", "\nfrom fastnn.kernels.beside import helper, to_numpy\n\n_GEMM = ")
+    (copied / "beside.py").write_text("def to_numpy(array):\n    pass\n\n\ndef helper():\n    pass\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("change", ["parameter", "name", "module"])
+def test_comparison_notices_in_what_is_imported(importing, change):
+    beside = importing.with_name("beside.py")
+    path, old, new = {
+        "parameter": (beside, "to_numpy(array)", "to_numpy(values)"),
+        "name": (beside, "to_numpy(array)", "as_numpy(array)"),
+        "module": (importing, "from fastnn.kernels.beside", "from beside"),
     }[change]
-    replace(target, old, new)
-    assert read_signatures(path) != CONTRACT
+    assert read_signatures(importing) == CONTRACT
+    replace(path, old, new)
+    assert read_signatures(importing) != CONTRACT
+
+
+def test_only_what_is_imported_may_have_defaults(importing):
+    """It has other callers too, which need not pass every argument."""
+    replace(importing.with_name("beside.py"), "to_numpy(array)", "to_numpy(array=None)")
+    assert read_signatures(importing) == CONTRACT
+    replace(importing, "def synchronize()", "def synchronize(device=None)")
+    with pytest.raises(AssertionError):
+        read_signatures(importing)
 
 
 def test_comparison_of_the_imported_module_notices():

@@ -1,7 +1,8 @@
 """The conformance suite: every kernel of every backend against plain float64 formulas (`reference`).
 
 Each ``check_<kernel>(kernels, dtype, n)`` passes the kernels of a backend; and rejects each of the wrong ones at the
-end of this file, so that no check is one that cannot fail.
+end of this file, so that no check is one that cannot fail. All of it for teams of one, two and three, whose results
+have to be the same to the bit.
 """
 
 import inspect
@@ -13,11 +14,15 @@ import pytest
 import reference
 from fastnn.kernels import numpy_kernels
 from fastnn.kernels.codes import HIDDEN_ACTIVATIONS, IDENTITY, LOSSES, OUTPUT_ACTIVATIONS, TASKS
+from products import with_all_products
 
 from fastnn.losses import check_loss
 from fastnn.step import KERNELS
 
 SIZES = [1, 7, 33, 784]
+# One more than a vector or a tile has, and as much, at any length of vector; from 64 and 96 columns on, two and three
+# members share columns.
+EDGES = [1, 8, 9, 16, 17, 31, 32, 64, 65, 97]
 TOLERANCES = {
     # Relative to the largest element of the reference. Rounding of a sum of k terms grows like sqrt(k), 28 times the
     # unit roundoff for the longest sums here: 3e-15 and 2e-6, times a few operations before and after.
@@ -42,30 +47,62 @@ class Output:
 def call(kernels, name, *arguments):
     """Run a kernel on arrays of its backend; returns what it wrote, one array for each distinct `Output`.
 
+    Once for each size of team; what was written must be the same to the bit.
+    """
+    alone, *others = [run(kernels, name, arguments, team) for team in make_teams(kernels, name, arguments)]
+    for found in others:
+        for array, expected in zip(found, alone, strict=True):
+            assert array.tobytes() == expected.tobytes(), f"{name}: another team, another result"
+    return alone
+
+
+def make_teams(kernels, name, arguments):
+    """Teams of one, two and three for a kernel's arrays; the first alone where the backend has no larger ones."""
+    parameters = inspect.signature(getattr(numpy_kernels, name)).parameters
+    values = {key: getattr(argument, "values", argument) for key, argument in zip(parameters, arguments, strict=False)}
+    arrays = {key: value for key, value in values.items() if isinstance(value, np.ndarray)}
+    sizes = [n for array in arrays.values() for n in array.shape if n > 0]
+    rows = next((len(arrays[key]) for key in ("out", "x", "delta") if key in arrays), 1)
+    dtype = next(argument.values.dtype for argument in arguments if isinstance(argument, Output))
+    teams = [kernels.make_team(threads, [*sizes, 1], rows, dtype, None) for threads in (1, 2, 3)]
+    assert len(teams[0]) == 1
+    return teams[:1] + [team for team in teams[1:] if len(team) > 1]
+
+
+def run(kernels, name, arguments, team):
+    """`call` for one team.
+
     Every output lies between two guard rows. They and all inputs must come out as they were.
     """
-    passed, inputs, outers = [], [], {}
-    for argument in arguments:
+    inputs = {id(array): kernels.asarray(array) for array in arguments if isinstance(array, np.ndarray)}
+    before = {id(array): array.copy() for array in arguments if isinstance(array, np.ndarray)}
+    outputs = list(dict.fromkeys(argument for argument in arguments if isinstance(argument, Output)))
+    copies = len(team) if name == "gather" else 1  # its output each member has for itself, others are the team's
+    outers = {output: [kernels.asarray(surround(output.values)) for _ in range(copies)] for output in outputs}
+
+    def passed(argument, rank):
         if isinstance(argument, Output):
-            if argument not in outers:
-                values = argument.values
-                outer = np.full((len(values) + 2, *values.shape[1:]), GUARD, values.dtype)
-                outer[1:-1] = values
-                outers[argument] = kernels.asarray(outer)
-            passed.append(outers[argument][1:-1])
-        elif isinstance(argument, np.ndarray):
-            inputs.append((argument.copy(), kernels.asarray(argument)))
-            passed.append(inputs[-1][1])
-        else:
-            passed.append(argument)
-    getattr(kernels, name)(*passed)
+            return outers[argument][rank % copies][1:-1]
+        return inputs.get(id(argument), argument)
+
+    calls = [(*[passed(argument, rank) for argument in arguments], member) for rank, member in enumerate(team)]
+    kernels.launch(getattr(kernels, name), calls)
     kernels.synchronize()
-    for before, array in inputs:
-        np.testing.assert_array_equal(kernels.to_numpy(array), before, f"{name} changed an input")
-    found = [kernels.to_numpy(outer) for outer in outers.values()]
-    for outer in found:
-        np.testing.assert_array_equal(outer[[0, -1]], GUARD, f"{name} wrote beyond an output")
-    return [outer[1:-1].copy() for outer in found]
+    for key, array in inputs.items():
+        np.testing.assert_array_equal(kernels.to_numpy(array), before[key], f"{name} changed an input")
+    found = [[kernels.to_numpy(outer) for outer in outers[output]] for output in outputs]
+    for first, *others in found:
+        np.testing.assert_array_equal(first[[0, -1]], GUARD, f"{name} wrote beyond an output")
+        for other in others:
+            assert other.tobytes() == first.tobytes(), f"{name}: members have different results"
+    return [first[1:-1].copy() for first, *_ in found]
+
+
+def surround(values):
+    """A copy between two guard rows."""
+    outer = np.full((len(values) + 2, *values.shape[1:]), GUARD, values.dtype)
+    outer[1:-1] = values
+    return outer
 
 
 def assert_close(found, expected, dtype, what):
@@ -164,26 +201,31 @@ def check_dropout(kernels, dtype, n):
 # ---- forward and backward -------------------------------------------------------------------------------------------
 
 
+def check_one_dense(kernels, dtype, rng, shape, name, bias):
+    """One call of dense, and one with z and a in the same array; each draws its own numbers."""
+    rows, n_in, n_out = shape
+    x, W = draw(rng, rows, n_in, dtype=dtype), draw(rng, n_in, n_out, dtype=dtype)
+    b, code = draw(rng, n_out, dtype=dtype) if bias else empty(dtype), ACTIVATIONS[name]
+    expected_z = x.astype(np.float64) @ W.astype(np.float64) + (b.astype(np.float64) if bias else 0)
+    expected_a = reference.activate(name, expected_z)
+    z, a = call(kernels, "dense", x, W, b, code, Output((rows, n_out), dtype), Output((rows, n_out), dtype))
+    assert_close(z, expected_z, dtype, f"z {shape}")
+    # The error of z is relative to its largest element, of which a may be the exponential; the derivative of
+    # every other activation is at most 1.13.
+    exact = reference.activate(name, z.astype(np.float64))
+    assert_close(a, exact, dtype, f"{name} {shape}")
+    if name != "softmax":
+        limit = 2 * TOLERANCES[dtype] * max(np.abs(expected_z).max(), np.abs(expected_a).max())
+        assert np.abs(a - expected_a).max() <= limit
+    shared = Output((rows, n_out), dtype)
+    (alone,) = call(kernels, "dense", x, W, b, code, shared, shared)
+    np.testing.assert_array_equal(alone, a, "z and a in one array")
+
+
 def check_dense(kernels, dtype, n):
     rng = np.random.default_rng(n)
-    for (rows, n_in, n_out), (name, code), bias in itertools.product(shapes(n), ACTIVATIONS.items(), [True, False]):
-        x, W = draw(rng, rows, n_in, dtype=dtype), draw(rng, n_in, n_out, dtype=dtype)
-        b = draw(rng, n_out, dtype=dtype) if bias else empty(dtype)
-        expected_z = x.astype(np.float64) @ W.astype(np.float64) + (b.astype(np.float64) if bias else 0)
-        expected_a = reference.activate(name, expected_z)
-        z, a = call(kernels, "dense", x, W, b, code, Output((rows, n_out), dtype), Output((rows, n_out), dtype))
-        assert_close(z, expected_z, dtype, "z")
-        # The error of z is relative to its largest element, of which a may be the exponential; the derivative of
-        # every other activation is at most 1.13.
-        exact = reference.activate(name, z.astype(np.float64))
-        assert_close(a, exact, dtype, name)
-        if name != "softmax":
-            limit = 2 * TOLERANCES[dtype] * max(np.abs(expected_z).max(), np.abs(expected_a).max())
-            assert np.abs(a - expected_a).max() <= limit
-        shared = Output((rows, n_out), dtype)
-        (alone,) = call(kernels, "dense", x, W, b, code, shared, shared)
-        np.testing.assert_array_equal(alone, a, "z and a in one array")
-
+    for shape, name, bias in itertools.product(shapes(n), ACTIVATIONS, [True, False]):
+        check_one_dense(kernels, dtype, rng, shape, name, bias)
     far = np.array([[-1e4, 0, 1e4], [1e4, 1e4, -1e4], [-1e4, -1e4, -1e4]], dtype)
     for name, code in ACTIVATIONS.items():
         outputs = Output(far.shape, dtype), Output(far.shape, dtype)
@@ -191,40 +233,68 @@ def check_dense(kernels, dtype, n):
         assert_close(a, reference.activate(name, far.astype(np.float64)), dtype, f"{name} of extreme logits")
 
 
+def check_one_input_gradient(kernels, dtype, rng, shape, name):
+    rows, n_in, n_out = shape
+    delta, W = draw(rng, rows, n_out, dtype=dtype), draw(rng, n_in, n_out, dtype=dtype)
+    z, code = draw(rng, rows, n_in, dtype=dtype), HIDDEN_ACTIVATIONS[name]
+    a = reference.activate(name, z.astype(np.float64)).astype(dtype)
+    expected = delta.astype(np.float64) @ W.astype(np.float64).T * reference.derivative(name, z.astype(np.float64))
+    for left in [z] if name == "gelu" else [z, a]:  # only gelu may count on z
+        (found,) = call(kernels, "input_gradient", delta, W, code, left, a, Output((rows, n_in), dtype))
+        assert_close(found, expected, dtype, f"{name} {shape}")
+
+
 def check_input_gradient(kernels, dtype, n):
     rng = np.random.default_rng(n)
-    for (rows, n_in, n_out), (name, code) in itertools.product(shapes(n), HIDDEN_ACTIVATIONS.items()):
-        delta, W = draw(rng, rows, n_out, dtype=dtype), draw(rng, n_in, n_out, dtype=dtype)
-        z = draw(rng, rows, n_in, dtype=dtype)
-        a = reference.activate(name, z.astype(np.float64)).astype(dtype)
-        expected = delta.astype(np.float64) @ W.astype(np.float64).T * reference.derivative(name, z.astype(np.float64))
-        for left in [z] if name == "gelu" else [z, a]:  # only gelu may count on z
-            (found,) = call(kernels, "input_gradient", delta, W, code, left, a, Output((rows, n_in), dtype))
-            assert_close(found, expected, dtype, name)
+    for shape, name in itertools.product(shapes(n), HIDDEN_ACTIVATIONS):
+        check_one_input_gradient(kernels, dtype, rng, shape, name)
+
+
+def check_one_dense_gradient(kernels, dtype, rng, shape, bias):
+    rows, n_in, n_out = shape
+    x, delta = draw(rng, rows, n_in, dtype=dtype), draw(rng, rows, n_out, dtype=dtype)
+    outputs = Output((n_in, n_out), dtype), Output(n_out if bias else 0, dtype)
+    dW, db = call(kernels, "dense_gradient", x, delta, *outputs)
+    x, delta = x.astype(np.float64), delta.astype(np.float64)
+    assert_close(dW, sum(np.outer(x[i], delta[i]) for i in range(rows)), dtype, f"dW {shape}")
+    assert_close(db, delta.sum(axis=0) if bias else empty(dtype), dtype, f"db {shape}")
 
 
 def check_dense_gradient(kernels, dtype, n):
     rng = np.random.default_rng(n)
-    for (rows, n_in, n_out), bias in itertools.product(shapes(n), [True, False]):
-        x, delta = draw(rng, rows, n_in, dtype=dtype), draw(rng, rows, n_out, dtype=dtype)
-        outputs = Output((n_in, n_out), dtype), Output(n_out if bias else 0, dtype)
-        dW, db = call(kernels, "dense_gradient", x, delta, *outputs)
-        x, delta = x.astype(np.float64), delta.astype(np.float64)
-        assert_close(dW, sum(np.outer(x[i], delta[i]) for i in range(rows)), dtype, "dW")
-        assert_close(db, delta.sum(axis=0) if bias else empty(dtype), dtype, "db")
+    for shape, bias in itertools.product(shapes(n), [True, False]):
+        check_one_dense_gradient(kernels, dtype, rng, shape, bias)
+
+
+def check_one_dense_sgd(kernels, dtype, rng, shape, bias, decay):
+    rows, n_in, n_out = shape
+    rates = np.array([[9.0, 1, 1], [0.3, 1, 1], [9.0, 1, 1]])
+    x, delta = draw(rng, rows, n_in, dtype=dtype), draw(rng, rows, n_out, dtype=dtype)
+    W, b = draw(rng, n_in, n_out, dtype=dtype), draw(rng, n_out if bias else 0, dtype=dtype)
+    outputs = Output(values=W), Output(values=b)
+    found_W, found_b = call(kernels, "dense_sgd", x, delta, rates, 1, decay, *outputs)
+    x, delta, W, b = (array.astype(np.float64) for array in (x, delta, W, b))
+    assert_close(found_W, W - 0.3 * (x.T @ delta + decay * W), dtype, f"W {shape}, weight decay {decay}")
+    assert_close(found_b, b - 0.3 * delta.sum(axis=0) if bias else b, dtype, f"b {shape}")
 
 
 def check_dense_sgd(kernels, dtype, n):
     rng = np.random.default_rng(n)
-    rates = np.array([[9.0, 1, 1], [0.3, 1, 1], [9.0, 1, 1]])
-    for (rows, n_in, n_out), bias, decay in itertools.product(shapes(n), [True, False], [0.0, 0.2]):
-        x, delta = draw(rng, rows, n_in, dtype=dtype), draw(rng, rows, n_out, dtype=dtype)
-        W, b = draw(rng, n_in, n_out, dtype=dtype), draw(rng, n_out if bias else 0, dtype=dtype)
-        outputs = Output(values=W), Output(values=b)
-        found_W, found_b = call(kernels, "dense_sgd", x, delta, rates, 1, decay, *outputs)
-        x, delta, W, b = (array.astype(np.float64) for array in (x, delta, W, b))
-        assert_close(found_W, W - 0.3 * (x.T @ delta + decay * W), dtype, f"W, weight decay {decay}")
-        assert_close(found_b, b - 0.3 * delta.sum(axis=0) if bias else b, dtype, "b")
+    for shape, bias, decay in itertools.product(shapes(n), [True, False], [0.0, 0.2]):
+        check_one_dense_sgd(kernels, dtype, rng, shape, bias, decay)
+
+
+def check_products(kernels, dtype, shape):
+    """The matrix products of one shape, with as little as can be around them.
+
+    A bias that stands alone may happen to become almost 0, and its error, however small, then is a large share.
+    """
+    rng, bias = np.random.default_rng(shape), shape[2] > 1
+    check_one_dense(kernels, dtype, rng, shape, "identity", bias=False)
+    check_one_input_gradient(kernels, dtype, rng, shape, "identity")
+    check_one_dense_gradient(kernels, dtype, rng, shape, bias)
+    for decay in (0.0, 0.2):
+        check_one_dense_sgd(kernels, dtype, rng, shape, bias, decay)
 
 
 # ---- loss -----------------------------------------------------------------------------------------------------------
@@ -299,7 +369,7 @@ def check_optimizer(kernels, dtype, n, name, formula, states, **constants):
     parameters = list(inspect.signature(getattr(numpy_kernels, name)).parameters)
     for n_weights, weight_decay in itertools.product([0, n // 2, n], [0.0, 0.3]):
         values = constants | {"n_weights": n_weights, "weight_decay": weight_decay}
-        arguments = [values[parameter] for parameter in parameters[parameters.index("step") + 1 :]]
+        arguments = [values[parameter] for parameter in parameters[parameters.index("step") + 1 : -1]]
         params = draw(rng, n, dtype=dtype)
         optimizer = formula(np.where(np.arange(n) < n_weights, weight_decay, 0.0), **constants)
         expected, found, state = params.astype(np.float64), params, [np.zeros(n, dtype) for _ in states]
@@ -332,13 +402,43 @@ def check_adam(kernels, dtype, n):
 # ---- the suite ------------------------------------------------------------------------------------------------------
 
 CHECKS = {name: globals()[f"check_{name}"] for name in KERNELS}  # a kernel without a check is a KeyError
+PRODUCTS = ["dense", "input_gradient", "dense_gradient", "dense_sgd"]
+
+
+@pytest.fixture
+def kernels(kernels, full_teams):
+    return kernels
 
 
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("dtype", TOLERANCES)
-@pytest.mark.parametrize("kernel", CHECKS)
+@pytest.mark.parametrize("kernel", [name for name in CHECKS if name not in PRODUCTS])
 def test_kernel(kernels, kernel, dtype, n):
     CHECKS[kernel](kernels, dtype, n)
+
+
+@with_all_products
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("kernel", PRODUCTS)
+def test_kernel_with_products(kernels, gemm, kernel, dtype, n):
+    CHECKS[kernel](kernels, dtype, n)
+
+
+@with_all_products
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_products_at_the_edges_of_tiles(kernels, gemm, dtype):
+    combinations = list(itertools.product(EDGES, repeat=3))
+    for i in np.random.default_rng(0).choice(len(combinations), 60, replace=False):
+        check_products(kernels, dtype, combinations[i])
+
+
+@with_all_products
+def test_teams_are_as_large_as_is_claimed(kernels, gemm):
+    """Or the comparison of teams would be one of nothing."""
+    x, delta, dW, db = (np.ones(shape, np.float32) for shape in [(9, 5), (9, 3), (5, 3), 3])
+    teams = make_teams(kernels, "dense_gradient", (x, delta, Output(values=dW), Output(values=db)))
+    assert [len(team) for team in teams] == ([1, 2, 3] if gemm == "simd" else [1])
 
 
 @pytest.mark.parametrize(
@@ -366,6 +466,25 @@ def test_every_combination_of_loss_and_output_is_checked(loss, output):
     else:
         with pytest.raises(ValueError, match="needs output="):
             check_loss(loss, output)
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (7, 5), (3, 33, 2)], ids=str)
+@pytest.mark.parametrize("dtype", [*TOLERANCES, "uint8"])
+def test_zeros(kernels, dtype, shape):
+    """And nobody else's: what is written to one is not seen in another."""
+    arrays = [kernels.zeros(shape, np.dtype(dtype)) for _ in range(2)]
+    arrays[0][...] = 1
+    for array, value in zip(map(kernels.to_numpy, arrays), (1, 0), strict=True):
+        assert (array.shape, array.dtype) == (shape, dtype)
+        assert array.flags.c_contiguous
+        assert (array == value).all()
+
+
+def test_zeros_on_a_cpu_begin_with_a_cache_line(backend, kernels):
+    if backend == "cupy":
+        pytest.skip("is no CPU")
+    for n in [*range(1, 70), 1000, 100_000]:
+        assert kernels.zeros((n,), np.dtype(np.float32)).ctypes.data % 64 == 0
 
 
 # ---- wrong kernels: each is the right one with something amiss ------------------------------------------------------
@@ -490,15 +609,63 @@ WRONG = {
 }
 
 
+def spoil(kernels, **functions):
+    """The kernels with some functions replaced."""
+    own = {public: getattr(kernels, public) for public in numpy_kernels.__all__}
+    return types.SimpleNamespace(**own | functions)
+
+
+def spoil_alone(kernels, name, wrong):
+    """The kernels with a wrong one among them that knows nothing of teams, in teams of one."""
+    right = getattr(kernels, name)
+
+    def kernel(*arguments):
+        *arrays, member = arguments
+        wrong(lambda *changed: right(*changed, member), *arrays)
+
+    def make_team(threads, *arguments):
+        return kernels.make_team(1, *arguments)
+
+    return spoil(kernels, **{name: kernel, "make_team": make_team})
+
+
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("fault", WRONG)
 def test_wrong_kernel_is_rejected(kernels, fault, dtype):
     name, wrong = WRONG[fault]
-    module = types.SimpleNamespace(**{public: getattr(kernels, public) for public in numpy_kernels.__all__})
-    right = getattr(kernels, name)
-    setattr(module, name, lambda *arguments: wrong(right, *arguments))
     with pytest.raises(AssertionError):
-        CHECKS[name](module, dtype, 7)
+        CHECKS[name](spoil_alone(kernels, name, wrong), dtype, 7)
+
+
+@pytest.mark.parametrize("kernel", CHECKS)
+def test_right_kernel_is_not(kernels, kernel):
+    """What rejects the wrong ones is their fault, not the way that they are called."""
+    CHECKS[kernel](spoil_alone(kernels, kernel, lambda right, *arrays: right(*arrays)), "float32", 7)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize(
+    ("kernel", "position"),
+    [("gather", 6), ("dropout", 5), ("dense", 4), ("loss_gradient", 7), ("dense_gradient", 3), ("adam", 0)],
+)
+def test_result_that_depends_on_the_team_is_rejected(kernels, kernel, position, dtype):
+    """By one unit in the last place, in one element, which is well within the tolerances."""
+    if len(kernels.make_team(2, [9, 9], 9, np.dtype(dtype), None)) == 1:
+        pytest.skip("there are only teams of one here")
+
+    def launch(size):
+        def launch(function, calls):
+            kernels.launch(function, calls)
+            if len(calls) >= size:
+                element = calls[0][position].reshape(-1)[:1]
+                element[...] = np.nextafter(element, element.dtype.type(9))
+
+        return launch
+
+    CHECKS[kernel](spoil(kernels, launch=launch(4)), dtype, 7)
+    for size in (2, 3):
+        with pytest.raises(AssertionError, match=r"another team|members have different results"):
+            CHECKS[kernel](spoil(kernels, launch=launch(size)), dtype, 7)
 
 
 def test_every_kernel_has_a_wrong_one():

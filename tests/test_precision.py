@@ -10,6 +10,7 @@ from fastnn.kernels.codes import IDENTITY
 import fastnn
 
 needs_bf16 = pytest.mark.skipif("bf16" not in numba_kernels.precisions(), reason="this CPU has no AVX512-BF16")
+numba_only = pytest.mark.parametrize("backend", ["numba"], indirect=True)
 SIZES = [1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 64, 65, 300]
 
 
@@ -20,9 +21,8 @@ def rounded(values):
     return bits.astype(np.uint32).view(np.float32).astype(np.float64)
 
 
-def multiply_all(monkeypatch, precision, x, W, delta, threads):
+def multiply_all(precision, x, W, delta, threads):
     """z = x W, dX = delta W', dW = x' delta, and W after an SGD step, by the numba kernels."""
-    monkeypatch.setattr(numba_kernels, "_WORK", 1e-9)
     (rows, n_in), n_out = x.shape, W.shape[1]
     team = numba_kernels.make_team(threads, [n_in, n_out], rows, np.dtype(np.float32), precision)
     z, dX = (np.full((rows, n), np.nan, np.float32) for n in (n_out, n_in))
@@ -47,26 +47,28 @@ def largest_error(found, x, W, delta):
     return max(np.abs(f - e).max() / np.abs(e).max() for f, e in zip(found, expected, strict=True))
 
 
+@numba_only
 @needs_bf16
 @pytest.mark.parametrize("seed", range(40))
-def test_products_are_those_of_rounded_operands(monkeypatch, seed):
+def test_products_are_those_of_rounded_operands(full_teams, seed):
     rng = np.random.default_rng(seed)
     rows, n_in, n_out = rng.choice(SIZES, 3)
     shapes = (rows, n_in), (n_in, n_out), (rows, n_out)
     x, W, delta = (rng.standard_normal(shape).astype(np.float32) for shape in shapes)
-    found = multiply_all(monkeypatch, "bf16", x, W, delta, 1)
+    found = multiply_all("bf16", x, W, delta, 1)
     assert largest_error(found, x, W, delta) < 1e-5
     for threads in (2, 3):
-        again = multiply_all(monkeypatch, "bf16", x, W, delta, threads)
+        again = multiply_all("bf16", x, W, delta, threads)
         for one, other in zip(found, again, strict=True):
             np.testing.assert_array_equal(one, other, f"{threads} threads")
 
 
+@numba_only
 @needs_bf16
-def test_check_notices_full_precision(monkeypatch):
+def test_check_notices_full_precision(full_teams):
     rng = np.random.default_rng(0)
     x, W, delta = (rng.standard_normal(shape).astype(np.float32) for shape in ((20, 30), (30, 40), (20, 40)))
-    assert largest_error(multiply_all(monkeypatch, None, x, W, delta, 1), x, W, delta) > 1e-4
+    assert largest_error(multiply_all(None, x, W, delta, 1), x, W, delta) > 1e-4
 
 
 @needs_bf16
