@@ -52,12 +52,11 @@ _WORK = 500_000  # multiply-adds of a layer product that are worth another membe
 def gather(x, order, step, batch_size, scale, shift, out, team):
     real = out.dtype.type
     scale, shift = real(scale), real(shift)
-    first, last = 0, out.shape[0]
     ahead = 8  # rows: each comes from anywhere in memory, and takes as long as converting some others
-    for i in range(first, last + ahead):
-        if i < last:
+    for i in range(out.shape[0] + ahead):
+        if i < out.shape[0]:
             _prefetch_row(x, order[step * batch_size + i])
-        if i >= first + ahead:
+        if i >= ahead:
             source, target = x[order[step * batch_size + i - ahead]], out[i - ahead]
             for j in range(target.size):
                 target[j] = real(source[j]) * scale + shift

@@ -102,12 +102,12 @@ def launch(function: Callable, calls: Sequence[tuple]) -> None:
 class _Crowd:
     """How many threads the cores have time for, as far as the last teams told.
 
-    Measured with 784-128-10 on two threads, another program busy on one of two cores: @@ of the idle throughput so, @@
-    with a team that never shrinks, @@ with a BLAS.
+    Measured with 784-128-10, two threads, another program busy on one of two cores: 0.63 to 0.67 of the idle throughput;
+    0.32 with a team that never shrinks, 0.33 on the numpy backend, whose BLAS has its own threads.
     """
 
-    # Of a core. A team of two with a core taken from it has 0.5 to 0.6, all members alike because they wait for each
-    # other; what a busy host takes from a virtual machine for moments leaves 0.75 and more, and the team the faster.
+    # Of a core. Another program that wants one leaves half of it; what a busy host takes from a virtual machine for
+    # moments leaves 0.75 and more, and a team the faster.
     _LEAST_SHARE = 0.65
     _LEAST_SECONDS = 0.05  # a shorter call tells too little: the system itself takes a core for some milliseconds
     _FIRST_RETREAT, _LONGEST_RETREAT = 0.25, 4.0  # seconds until the whole team is tried again; doubled each time
