@@ -102,8 +102,8 @@ def launch(function: Callable, calls: Sequence[tuple]) -> None:
 class _Crowd:
     """How many threads the cores have time for, as far as the last teams told.
 
-    Measured with 784-128-10, two threads, another program busy on one of two cores: 0.63 to 0.67 of the idle throughput;
-    0.32 with a team that never shrinks, 0.33 on the numpy backend, whose BLAS has its own threads.
+    With 784-128-10 on two threads, another program busy on one of two cores: 0.63 to 0.67 of the idle throughput; only
+    0.32 with a team that never shrinks, and 0.33 on the numpy backend, whose BLAS has threads of its own.
     """
 
     # Of a core. Another program that wants one leaves half of it; what a busy host takes from a virtual machine for
