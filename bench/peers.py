@@ -243,7 +243,7 @@ def environment(threads: int) -> dict[str, Any]:
             versions[package] = None
     backend = fastnn.available_backends()["numba"]
     return {
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "cpu": backend.reason,
         "cores": os.cpu_count(),
