@@ -4,6 +4,7 @@ __all__ = [
     "BackendError",
     "DataError",
     "DatasetUnavailableError",
+    "DeviceMemoryError",
     "DivergedError",
     "FastnnError",
     "FileFormatError",
@@ -33,6 +34,10 @@ class FileFormatError(DataError):
 
 class DatasetUnavailableError(FastnnError, OSError):
     """A dataset that is neither on this machine nor to be downloaded."""
+
+
+class DeviceMemoryError(FastnnError, MemoryError):
+    """An array does not fit into the device's memory any more."""
 
 
 class DivergedError(FastnnError, ArithmeticError):

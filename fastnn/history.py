@@ -16,6 +16,8 @@ class History:
     backend, dtype : str
     precision : str or None
         Of the matrix products, where it is not the dtype's.
+    plan : str
+        How the mini-batches were run: interpreted, compiled, as a replayed CUDA graph, or eagerly one launch at a time.
     threads : int
     samples : int
         Training samples an epoch.
@@ -35,6 +37,7 @@ class History:
     backend: str = ""
     dtype: str = ""
     precision: str | None = None
+    plan: str = ""
     threads: int = 1
     samples: int = 0
     compile_seconds: float = 0.0

@@ -146,10 +146,15 @@ def fit(
     """Epochs, validation, record and callbacks; see `fastnn.Network.fit`."""
     show = sys.stderr.isatty() if verbose == "auto" else bool(verbose)
     history = network.history = History(
-        network.backend, network.dtype.name, network.precision, network.threads, space.n_samples
+        backend=network.backend,
+        dtype=network.dtype.name,
+        precision=network.precision,
+        threads=network.threads,
+        samples=space.n_samples,
     )
     network.task = space.task
     with network.kernels.limit_threads(network.threads):
+        history.plan = space.plan
         history.compile_seconds = _compile(trainer, show)
         for number in range(epochs):
             with _progress(show, number, epochs, space.n_samples) as report:

@@ -88,6 +88,11 @@ class Workspace:
         last_rows = self.n_samples - (self.steps - 1) * self.rows
         return [(member, own, _first_rows(own, last_rows)) for member, own in zip(team, buffers, strict=True)]
 
+    @property
+    def plan(self) -> str:
+        """How the mini-batches are run, in the backend's word."""
+        return self.network.kernels.plan(self._members[0][0])
+
     def prepare(self, function: Callable) -> None:
         """Have what `run` will be given ready to run: compiled."""
         self._prepare(function, self._calls((0, 0), (self.objective,)))
@@ -148,7 +153,7 @@ class Workspace:
         if scale is None:
             scale = 1.0 / 255.0 if samples.dtype == np.uint8 else 1.0
         return Data(
-            x=self._asarray(samples),
+            x=self.network.kernels.as_source(samples),
             labels=self._asarray(targets.labels),
             targets=self._asarray(targets.rows),
             sample_weight=self._asarray(self.weights),

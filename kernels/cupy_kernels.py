@@ -1,120 +1,308 @@
-"""The kernels on a CUDA device: the place that is kept for them.
+"""The kernels on a CUDA device. The contract and the specification of each are in `fastnn.kernels.numpy_kernels`.
 
-The names and parameters are the contract's, `fastnn.kernels.numpy_kernels`, and a test holds them to it. Their CUDA C++
-is not part of this version: `device` says so even where there is one, and the backend is never chosen.
+Each function here launches a kernel of ``cuda/``: it says how many blocks, and in which tiles a matrix product goes.
+`cuda_device` does the launching.
+
+`step` is counted from the team's counter in device memory. So the same arguments serve all mini-batches, and the
+launches of some of them, recorded as a CUDA graph, are replayed for the rest of the epoch: that is the plan "graph".
+With "eager" each is launched by the interpreter. FASTNN_CUDA_PLAN chooses; unset, it is "graph".
 """
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NoReturn
+from typing import Any
 
-import cupy
 import numpy as np
+from fastnn.kernels.codes import IDENTITY, PRECISIONS, SOFTMAX
+from fastnn.kernels.cuda_device import (
+    asarray,
+    capability,
+    capture,
+    device,
+    free_memory,
+    load,
+    multiprocessors,
+    synchronize,
+    to_numpy,
+    versions,
+    zeros,
+)
+from fastnn.kernels.cuda_modules import REALS, Product, choose_tile, module
+from fastnn.kernels.cuda_stream import StreamedSamples
+from fastnn.kernels.threads import limit_blas_threads
 
-from fastnn.errors import BackendError
+from fastnn.errors import SettingError
 
-_MISSING = f"this version of fastnn has no CUDA kernels yet (cupy {cupy.__version__} is there): use numba or numpy"
+__all__ = [
+    "adam",
+    "as_source",
+    "asarray",
+    "compile",
+    "dense",
+    "dense_gradient",
+    "dense_sgd",
+    "device",
+    "dropout",
+    "gather",
+    "gather_targets",
+    "input_gradient",
+    "launch",
+    "limit_threads",
+    "loss_gradient",
+    "make_team",
+    "plan",
+    "precisions",
+    "prepare",
+    "rmsprop",
+    "sgd",
+    "synchronize",
+    "to_numpy",
+    "versions",
+    "zeros",
+]
+
+_THREADS = 256  # of a block that goes through arrays element by element
+_WARPS = 32  # of the one block that sums up the loss
+_REPLAYED = 16  # mini-batches in a graph: launching one costs a few microseconds, whatever is in it
 
 
-def _unavailable() -> NoReturn:
-    raise BackendError(_MISSING)
-
-
-def device() -> str:
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise BackendError(f"no CUDA device: {error}") from error
-    if count == 0:
-        raise BackendError("no CUDA device: the driver sees none")
-    raise ImportError(_MISSING)
+# ---- the batch ------------------------------------------------------------------------------------------------------
 
 
 def gather(x, order, step, batch_size, scale, shift, out, team):
-    _unavailable()
+    rows, ring = (x.ring, len(x.ring)) if _is_streamed(x) else (x, 0)
+    sizes = (step, batch_size, float(scale), float(shift), out, *out.shape)
+    team.each("batch.cu", f"gather_{x.dtype.name}", out.size, rows, order, ring, team.counter, *sizes)
 
 
 def gather_targets(labels, targets, sample_weight, order, step, batch_size, out, weight_out, team):
-    _unavailable()
+    arrays = (labels, int(labels.size > 0), targets, sample_weight, int(sample_weight.size > 0), order)
+    sizes = (step, batch_size, out, weight_out, *out.shape)
+    team.each("batch.cu", "gather_targets", out.size, *arrays, team.counter, *sizes)
 
 
 def dropout(x, rate, stream, step, layer, out, team):
-    _unavailable()
+    team.each("batch.cu", "dropout", (x.size + 3) // 4, x, float(rate), stream, team.counter, step, layer, out, x.size)
+
+
+# ---- forward --------------------------------------------------------------------------------------------------------
 
 
 def dense(x, W, b, activation, z, a, team):
-    _unavailable()
+    (rows, n_in), n_out = x.shape, W.shape[1]
+    softmax = activation == SOFTMAX
+    fused = IDENTITY if softmax else activation
+    arguments = (x, W, b, int(b.size > 0), fused, z, z if softmax else a, rows, n_in, n_out)
+    team.multiply("dense", Product(rows, n_out, n_in, a_by_k=True, b_by_k=False), *arguments)
+    if softmax:
+        team.each("loss.cu", "softmax", 32 * rows, z, a, rows, n_out)
+
+
+# ---- loss -----------------------------------------------------------------------------------------------------------
 
 
 def loss_gradient(z, a, targets, sample_weight, activation, loss, task, delta, losses, hits, step, team):
-    _unavailable()
+    rows, columns = a.shape
+    warps = min(_WARPS, rows)
+    codes = (int(sample_weight.size > 0), activation, loss, task)
+    results = (delta, losses, hits, team.counter, step, rows, columns)
+    arrays = (z, a, targets, sample_weight)
+    team.start("loss.cu", "loss_gradient", 1, 32 * warps, 8 * warps, *arrays, *codes, *results)
+
+
+# ---- backward -------------------------------------------------------------------------------------------------------
 
 
 def input_gradient(delta, W, activation, z, a, dX, team):
-    _unavailable()
+    (n_in, n_out), rows = W.shape, len(delta)
+    product = Product(rows, n_in, n_out, a_by_k=True, b_by_k=True)
+    team.multiply("input_gradient", product, delta, W, activation, z, a, dX, rows, n_in, n_out)
 
 
 def dense_gradient(x, delta, dW, db, team):
-    _unavailable()
+    (rows, n_in), n_out = x.shape, delta.shape[1]
+    product = Product(n_in, n_out, rows, a_by_k=False, b_by_k=False)
+    team.multiply("dense_gradient", product, x, delta, dW, db, int(db.size > 0), rows, n_in, n_out)
 
 
 def dense_sgd(x, delta, rates, step, weight_decay, W, b, team):
-    _unavailable()
+    (rows, n_in), n_out = x.shape, delta.shape[1]
+    product = Product(n_in, n_out, rows, a_by_k=False, b_by_k=False)
+    rate = (rates, team.counter, step, float(weight_decay))
+    team.multiply("dense_sgd", product, x, delta, *rate, W, b, int(b.size > 0), rows, n_in, n_out)
+
+
+# ---- optimizers -----------------------------------------------------------------------------------------------------
 
 
 def sgd(params, grads, velocity, rates, step, momentum, nesterov, weight_decay, n_weights, team):
-    _unavailable()
+    constants = (float(momentum), int(nesterov), float(weight_decay), n_weights, params.size)
+    team.each("optimizers.cu", "sgd", params.size, params, grads, velocity, rates, team.counter, step, *constants)
 
 
 def rmsprop(params, grads, mean_square, rates, step, rho, epsilon, weight_decay, n_weights, team):
-    _unavailable()
+    constants = (float(rho), float(epsilon), float(weight_decay), n_weights, params.size)
+    arrays = (params, grads, mean_square, rates, team.counter)
+    team.each("optimizers.cu", "rmsprop", params.size, *arrays, step, *constants)
 
 
 def adam(
     params, grads, mean, mean_square, rates, step, beta1, beta2, epsilon, weight_decay, decoupled, n_weights, team
 ):
-    _unavailable()
+    decay = (float(weight_decay), int(decoupled), n_weights, params.size)
+    arrays = (params, grads, mean, mean_square, rates, team.counter)
+    team.each("optimizers.cu", "adam", params.size, *arrays, step, float(beta1), float(beta2), float(epsilon), *decay)
 
 
-def asarray(values: np.ndarray) -> Any:
-    _unavailable()
+# ---- the host's side ------------------------------------------------------------------------------------------------
 
 
-def zeros(shape: Sequence[int], dtype: np.dtype) -> Any:
-    _unavailable()
+def as_source(values: np.ndarray) -> Any:
+    return StreamedSamples(values) if values.nbytes > _data_limit() else asarray(values)
 
 
-def to_numpy(array: Any) -> np.ndarray:
-    _unavailable()
-
-
-def synchronize() -> None:
-    _unavailable()
+def _data_limit() -> float:
+    """Bytes of device memory that a data set may take."""
+    text = os.environ.get("FASTNN_CUDA_DATA_LIMIT")
+    if not text:
+        return free_memory() / 2
+    try:
+        limit = float(text)
+    except ValueError:
+        limit = -1.0
+    if not limit >= 0:
+        raise SettingError(f"FASTNN_CUDA_DATA_LIMIT must be a number of bytes, got {text!r}")
+    return limit
 
 
 def compile(function: Callable, entry: bool) -> Callable:
-    _unavailable()
+    return function
 
 
 def precisions() -> tuple[str, ...]:
-    _unavailable()
+    return PRECISIONS if capability() >= (8, 0) else ()
 
 
 def make_team(threads: int, sizes: Sequence[int], rows: int, dtype: np.dtype, precision: str | None) -> Sequence[Any]:
-    _unavailable()
+    return (_Member(REALS[np.dtype(dtype).name], precision),)
+
+
+def plan(member: Any) -> str:
+    return member.plan
 
 
 def prepare(function: Callable, call: tuple) -> None:
-    _unavailable()
+    work, *_ = _read_call(function, call)
+    call[-1].rehearse(lambda: work(1))
 
 
 def launch(function: Callable, calls: Sequence[tuple]) -> None:
-    _unavailable()
+    (call,) = calls
+    if isinstance(call[0], int):
+        call[-1].run(*_read_call(function, call))
+    else:  # a kernel by itself
+        function(*call)
+
+
+def _read_call(function: Callable, call: tuple) -> tuple[Callable[[int], None], bool, int, int, tuple]:
+    """An entry of the step begins with a range of mini-batches, or with the one that it is for."""
+    if isinstance(call[1], int):
+        first, last, *rest = call
+        return lambda n: function(0, n, *rest), True, first, last, (function, *rest)
+    first, *rest = call
+    return lambda n: function(0, *rest), False, first, first + 1, (function, *rest)
 
 
 def limit_threads(n: int) -> AbstractContextManager[None]:
-    _unavailable()
+    return limit_blas_threads(n)  # the host's part alone
 
 
-def versions() -> dict[str, str]:
-    return {"cupy": cupy.__version__}
+def _chosen_plan() -> str:
+    plan = os.environ.get("FASTNN_CUDA_PLAN") or "graph"
+    if plan not in ("eager", "graph"):
+        raise SettingError(f"FASTNN_CUDA_PLAN must be eager or graph, got {plan!r}")
+    return plan
+
+
+class _Member:
+    """What launches of one network share: the type of its arrays, the counter of mini-batches, its graphs.
+
+    Parameters
+    ----------
+    real : {"float", "double"}
+    precision : {None, "bf16", "tf32"}
+    """
+
+    def __init__(self, real: str, precision: str | None) -> None:
+        self.plan = _chosen_plan()
+        self.counter = zeros((1,), np.dtype(np.int64))
+        self._real, self._precision = real, precision
+        self._rehearsing = False
+        self._kept: dict[tuple, tuple] = {}  # what graphs work on: they hold no references themselves
+        self._graphs: dict[tuple, Any] = {}
+
+    def start(self, file: str, kernel: str, blocks: int, threads: int, shared: int, *arguments: Any) -> None:
+        """Launch a kernel of a file other than products.cu."""
+        self._start(module(file, self._real), kernel, blocks, threads, shared, arguments)
+
+    def each(self, file: str, kernel: str, size: int, *arguments: Any) -> None:
+        """Launch a kernel that goes through `size` elements."""
+        if size:
+            self.start(file, kernel, -(-size // _THREADS), _THREADS, 0, *arguments)
+
+    def multiply(self, kernel: str, product: Product, *arguments: Any) -> None:
+        """Launch a kernel that computes a matrix product."""
+        tile = choose_tile(product, self._real, self._precision, multiprocessors())
+        compiled = module("products.cu", self._real, self._precision, tile)
+        shared = tile.shared(self._real, product)
+        self._start(compiled, kernel, tile.blocks(product), tile.threads, shared, arguments)
+
+    def _start(self, compiled: Any, kernel: str, blocks: int, threads: int, shared: int, arguments: tuple) -> None:
+        loaded = load(compiled)
+        if not self._rehearsing:
+            loaded.start(kernel, blocks, threads, shared, *arguments)
+
+    def rehearse(self, work: Callable[[], None]) -> None:
+        """Compile what `work` would launch, and launch nothing."""
+        self._rehearsing = True
+        try:
+            work()
+        finally:
+            self._rehearsing = False
+
+    def run(self, work: Callable[[int], None], many: bool, first: int, last: int, called: tuple) -> None:
+        """Do mini-batches `first` to ``last - 1``.
+
+        ``work(n)`` launches n of them, counted from the counter: always the same ones for the same objects in `called`,
+        a function and its arguments. Without `many`, n is always 1.
+        """
+        data = called[1]
+        self.start("optimizers.cu", "set_counter", 1, 1, 0, self.counter, first)
+        spans = data.x.feed(data.order, data.batch_size, first, last) if _is_streamed(data.x) else [(first, last)]
+        for begin, end in spans:
+            if many and self.plan == "graph":
+                self._replay(work, end - begin, called)
+            else:
+                self._work(work, end - begin)
+
+    def _work(self, work: Callable[[int], None], n: int) -> None:
+        work(n)
+        self.start("optimizers.cu", "advance_counter", 1, 1, 0, self.counter, n)
+
+    def _replay(self, work: Callable[[int], None], count: int, called: tuple) -> None:
+        key = tuple(map(id, called))
+        if key not in self._kept and count > 0:
+            self._kept[key] = called
+            self._work(work, 1)  # loads the kernels, which cannot be done under capture
+            count -= 1
+        while count > 0:
+            n = _REPLAYED if count >= _REPLAYED else 1
+            if (key, n) not in self._graphs:
+                self._graphs[key, n] = capture(lambda n=n: self._work(work, n))
+            self._graphs[key, n].launch()
+            count -= n
+
+
+def _is_streamed(x: Any) -> bool:
+    return isinstance(x, StreamedSamples)

@@ -459,6 +459,10 @@ def asarray(values: np.ndarray) -> Any:
     return values
 
 
+def as_source(values: np.ndarray) -> Any:
+    return values
+
+
 def zeros(shape: Sequence[int], dtype: np.dtype) -> Any:
     return memory.zeros(shape, dtype)
 
@@ -482,6 +486,10 @@ def make_team(
     work = rows * sum(map(operator.mul, sizes, sizes[1:]))
     size = min(threads, 1 + int(work / _WORK)) if products.shared else 1
     return assemble(size, rows, max(sizes), products, dtype)
+
+
+def plan(member: Any) -> str:
+    return "compiled"
 
 
 def prepare(function: Callable, call: tuple) -> None:

@@ -44,6 +44,7 @@ from fastnn.kernels.threads import limit_blas_threads
 
 __all__ = [
     "adam",
+    "as_source",
     "asarray",
     "compile",
     "dense",
@@ -58,6 +59,7 @@ __all__ = [
     "limit_threads",
     "loss_gradient",
     "make_team",
+    "plan",
     "precisions",
     "prepare",
     "rmsprop",
@@ -81,7 +83,7 @@ def gather(x, order, step, batch_size, scale, shift, out, team):
     Parameters
     ----------
     x : (n, n_in) uint8, float32 or float64
-        The whole data set, as it is; read only.
+        The whole data set, as it is; read only. From `as_source`.
     order : (n,) int64
         The epoch's order of samples.
     step, batch_size : int
@@ -445,6 +447,14 @@ def asarray(values: np.ndarray) -> Any:
     return values
 
 
+def as_source(values: np.ndarray) -> Any:
+    """The host's data set `values` ``(n, n_in)``, where `gather` can read it; nobody else does.
+
+    Itself on a CPU. On a device a copy, or what brings it there piece by piece where it is too large.
+    """
+    return values
+
+
 def zeros(shape: Sequence[int], dtype: np.dtype) -> Any:
     """A new array of zeros, where the kernels can use it and as they like it best."""
     return memory.zeros(shape, dtype)
@@ -479,6 +489,11 @@ def make_team(threads: int, sizes: Sequence[int], rows: int, dtype: np.dtype, pr
     `precision`, one of `precisions`, or if None in `dtype`.
     """
     return (_Member(),)
+
+
+def plan(member: Any) -> str:
+    """How the member's mini-batches are run, in a word for the record: "interpreted", "compiled", "graph"."""
+    return "interpreted"
 
 
 class _Member:

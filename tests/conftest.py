@@ -1,10 +1,12 @@
 """Fixtures: every test that takes `backend` runs on each backend; one that is not ready is skipped, visibly.
 
-FASTNN_REQUIRE names backends, separated by commas, whose absence is a failure instead.
+FASTNN_REQUIRE names backends, separated by commas, whose absence is a failure instead. `cuda_on_cpu` is the cupy
+backend with its kernels executed by the CPU; what runs on a device is marked ``gpu``.
 """
 
 import os
 
+import cuda_on_cpu
 import pytest
 
 from fastnn.backends import READY, available_backends
@@ -12,9 +14,11 @@ from fastnn.backends import READY, available_backends
 REQUIRED = [name for name in os.environ.get("FASTNN_REQUIRE", "numpy,numba").split(",") if name]
 
 
-@pytest.fixture(params=["numpy", "numba", "cupy"])
-def backend(request) -> str:
+@pytest.fixture(params=["numpy", "numba", pytest.param("cupy", marks=pytest.mark.gpu), "cuda_on_cpu"])
+def backend(request, monkeypatch) -> str:
     """Name of a ready backend."""
+    if request.param == "cuda_on_cpu":
+        cuda_on_cpu.register(monkeypatch.setitem)
     info = available_backends()[request.param]
     if info.state != READY:
         message = f"backend {info.name} is not ready: {info.state}: {info.reason}"

@@ -60,7 +60,7 @@ def inspect_signatures(module, imported=()):
     for name, value in vars(module).items():
         function = getattr(value, "py_func", value)  # numba's dispatchers keep the function that they compile
         if inspect.isfunction(function) and not name.startswith("_"):
-            sibling = function.__module__.startswith("fastnn.kernels.") and name in imported
+            sibling = function.__module__.startswith(("fastnn.kernels.", "cuda_on_cpu")) and name in imported
             if function.__module__ == module.__name__ or sibling:
                 signatures[name] = list(inspect.signature(function).parameters)
     return signatures
@@ -212,7 +212,7 @@ def test_bind_needs_every_kernel(name):
         step.bind(fake_kernels("lacking_kernels", without=[name]))
 
 
-def test_variants_of_a_kernel_are_told_apart(kernels, tmp_path, monkeypatch):
+def test_variants_of_a_kernel_are_told_apart(backend, kernels, tmp_path, monkeypatch):
     """A step kept on disk must not be taken for one that was compiled with other kernels."""
     if kernels.__name__ == "fastnn.kernels.numba_kernels":
         monkeypatch.setattr("fastnn.kernels.numba_cache.CACHE_FOLDER", tmp_path)
@@ -223,7 +223,7 @@ def test_variants_of_a_kernel_are_told_apart(kernels, tmp_path, monkeypatch):
     def twos(x, order, step, batch_size, scale, shift, out, team):
         out[...] = 2
 
-    net = fastnn.Network([3, 3], output="identity", bias=False, dtype="float64", backend="numpy")
+    net = fastnn.Network([3, 3], output="identity", bias=False, dtype="float64", backend=backend)
     net.set_weights([([[1, 0, 0], [0, 1, 0], [0, 0, 1]], None)])
     for gather, expected in [(ones, 1), (twos, 2)]:
         net.kernels = types.ModuleType("variant_kernels")

@@ -481,7 +481,7 @@ def test_zeros(kernels, dtype, shape):
 
 
 def test_zeros_on_a_cpu_begin_with_a_cache_line(backend, kernels):
-    if backend == "cupy":
+    if backend in ("cupy", "cuda_on_cpu"):
         pytest.skip("is no CPU")
     for n in [*range(1, 70), 1000, 100_000]:
         assert kernels.zeros((n,), np.dtype(np.float32)).ctypes.data % 64 == 0

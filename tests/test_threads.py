@@ -275,7 +275,7 @@ print("done")
 @needs_fork
 @with_all_products
 def test_forked_children_train_like_their_parent(backend, gemm):
-    if backend == "cupy":
+    if backend in ("cupy", "cuda_on_cpu"):
         pytest.skip("CUDA does not survive a fork")
     assert python(FORKED + CHILD, backend, timeout=60)[0] == "done\n"
 

@@ -468,6 +468,8 @@ except KeyboardInterrupt:
 
 
 def test_ctrl_c_in_the_middle_of_an_epoch(backend):
+    if backend == "cuda_on_cpu":
+        pytest.skip("an interrupt stops its launches, which on a device go on")
     run = subprocess.run(
         [sys.executable, "-c", INTERRUPTED, backend], capture_output=True, text=True, timeout=120, env=os.environ
     )

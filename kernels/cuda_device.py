@@ -1,0 +1,239 @@
+"""A CUDA device by way of CuPy: its memory, compiled modules, launches, graphs, and copies beside the computation.
+
+Nothing here knows what a kernel computes. The tests put a module of the same names in its place that runs the kernels
+on the CPU.
+
+Everything happens on the calling thread's current CuPy stream, as CuPy's own operations on the arrays do, so that all
+of it stays in order. Graphs are captured on a stream of their own, on which nothing ever runs.
+"""
+
+import functools
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cupy
+import cupyx
+import numpy as np
+from fastnn.kernels.cuda_source import Module
+
+from fastnn.errors import BackendError, DeviceMemoryError
+
+__all__ = [
+    "Uploads",
+    "asarray",
+    "capability",
+    "capture",
+    "device",
+    "free_memory",
+    "load",
+    "multiprocessors",
+    "synchronize",
+    "to_numpy",
+    "versions",
+    "zeros",
+]
+
+_runtime = cupy.cuda.runtime
+_MINIMUM = (8, 0)  # compute capability: asynchronous copies, bfloat16 and tf32 in the matrix units
+_STATIC_SHARED = 48 * 1024  # bytes of shared memory that a kernel gets without asking
+
+
+# ---- the device -----------------------------------------------------------------------------------------------------
+
+
+def device() -> str:
+    _check_installation()
+    _check_driver()
+    number = cupy.cuda.Device().id
+    properties = _runtime.getDeviceProperties(number)
+    name, memory = properties["name"].decode(), properties["totalGlobalMem"]
+    if capability() < _MINIMUM:
+        raise BackendError(
+            f"{name} has compute capability {_dotted(capability())}, and {_dotted(_MINIMUM)} (Ampere) is the least"
+        )
+    _check_headers()
+    return f"{name}, compute capability {_dotted(capability())}, {memory / 2**30:.0f} GiB"
+
+
+def _check_installation() -> None:
+    """Two wheels of CuPy in one environment overwrite each other's files."""
+    wheels = sorted({d for d in importlib.metadata.packages_distributions().get("cupy", []) if d.startswith("cupy")})
+    if len(wheels) > 1:
+        remove = f"pip uninstall -y {' '.join(wheels)}"
+        raise ImportError(f"{' and '.join(wheels)} are installed over each other: {remove}, then install one of them")
+
+
+def _check_driver() -> None:
+    try:
+        count = _runtime.getDeviceCount()
+    except _runtime.CUDARuntimeError as error:
+        driver = _runtime.driverGetVersion()
+        needed = _version(_runtime.runtimeGetVersion())
+        if driver == 0:
+            raise BackendError(f"no CUDA device: no NVIDIA driver is loaded (cupy {cupy.__version__})") from error
+        if error.status == _runtime.errorInsufficientDriver:
+            raise BackendError(
+                f"the NVIDIA driver is for CUDA {_version(driver)} and this CuPy for CUDA {needed}: update the driver, "
+                f"or install the CuPy for it (pip install 'fastnn-mlp[cuda{driver // 1000}]')"
+            ) from error
+        raise BackendError(f"no CUDA device: {error}") from error
+    if count == 0:
+        raise BackendError("no CUDA device: the driver sees none (is CUDA_VISIBLE_DEVICES set?)")
+
+
+def _check_headers() -> None:
+    """CuPy compiles its own kernels, with headers of the CUDA toolkit, when they are first used."""
+    try:
+        cupy.full(1, np.nan)
+    except (cupy.cuda.compiler.CompileException, RuntimeError) as error:
+        first, *_ = str(error).strip().splitlines() or [""]
+        raise ImportError(f"CuPy cannot compile: CUDA's headers are missing or do not fit it ({first})") from error
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _dotted(numbers: tuple[int, ...]) -> str:
+    return ".".join(map(str, numbers))
+
+
+@functools.cache
+def capability() -> tuple[int, int]:
+    """Compute capability, for example (9, 0)."""
+    text = cupy.cuda.Device().compute_capability
+    return int(text[:-1]), int(text[-1])
+
+
+@functools.cache
+def multiprocessors() -> int:
+    """How many there are."""
+    return cupy.cuda.Device().attributes["MultiProcessorCount"]
+
+
+def versions() -> dict[str, str]:
+    found = {"cupy": cupy.__version__, "cuda": _version(_runtime.runtimeGetVersion())}
+    driver = _runtime.driverGetVersion()
+    return found | ({"driver": _version(driver)} if driver else {})
+
+
+# ---- memory ---------------------------------------------------------------------------------------------------------
+
+
+def asarray(values: np.ndarray) -> Any:
+    return _allocate(values.shape, values.dtype, lambda: cupy.asarray(values))
+
+
+def zeros(shape: Sequence[int], dtype: np.dtype) -> Any:
+    return _allocate(shape, dtype, lambda: cupy.zeros(shape, dtype))
+
+
+def to_numpy(array: Any) -> np.ndarray:
+    return cupy.asnumpy(array)
+
+
+def synchronize() -> None:
+    cupy.cuda.get_current_stream().synchronize()
+
+
+def free_memory() -> int:
+    """Bytes that can still be had."""
+    return _runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()
+
+
+def _allocate(shape: Sequence[int], dtype: Any, make: Callable[[], Any]) -> Any:
+    try:
+        return make()
+    except cupy.cuda.memory.OutOfMemoryError as error:
+        asked = np.dtype(dtype).itemsize * int(np.prod(shape, dtype=np.int64))
+        total = _runtime.memGetInfo()[1]
+        raise DeviceMemoryError(
+            f"out of device memory: asked for {_size(asked)} (shape {tuple(shape)}, {np.dtype(dtype)}), and "
+            f"{_size(free_memory())} of {_size(total)} are free. Lower batch_size or the layers' sizes, use float32, "
+            "or have the data set streamed by a lower FASTNN_CUDA_DATA_LIMIT (bytes)."
+        ) from error
+
+
+def _size(n: float) -> str:
+    return f"{n / 2**30:.2f} GiB" if n >= 2**29 else f"{n / 2**20:.1f} MiB"
+
+
+# ---- kernels --------------------------------------------------------------------------------------------------------
+
+
+class _Loaded:
+    """A compiled module."""
+
+    def __init__(self, module: Module) -> None:
+        self._name = f"{module.file} ({' '.join(module.macros)})"
+        self._raw = cupy.RawModule(code=module.text(), options=("-std=c++17",))
+        self._kernels: dict[str, Any] = {}
+        try:
+            self._raw.compile()
+        except cupy.cuda.compiler.CompileException as error:
+            architecture = "sm_{}{}".format(*capability())
+            raise BackendError(f"{self._name} does not compile for {architecture}:\n{error}") from error
+
+    def start(self, name: str, blocks: int, threads: int, shared: int, *arguments: Any) -> None:
+        """Launch a kernel; whole numbers go to it as ``long long``, others as ``double``, arrays as pointers."""
+        kernel = self._kernels.get(name)
+        if kernel is None:
+            kernel = self._kernels[name] = self._raw.get_function(name)
+        if shared > max(_STATIC_SHARED, kernel.max_dynamic_shared_size_bytes):
+            kernel.max_dynamic_shared_size_bytes = shared
+        kernel((blocks,), (threads,), arguments, shared_mem=shared)
+
+
+@functools.cache
+def load(module: Module) -> _Loaded:
+    """A module compiled for the device, or taken from CuPy's cache on disk.
+
+    Raises
+    ------
+    BackendError
+        If it does not compile; with the architecture and the compiler's log.
+    """
+    return _Loaded(module)
+
+
+def capture(work: Callable[[], None]) -> Any:
+    """What `work` launches, as a graph, none of it run; ``graph.launch()`` runs it all on the current stream.
+
+    Kernels must have run before: the first launch loads them, which cannot be captured.
+    """
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        stream.begin_capture()
+        try:
+            work()
+        finally:
+            graph = stream.end_capture()
+    graph.upload()
+    return graph
+
+
+class Uploads:
+    """Copies from page-locked memory to the device, beside what the current stream computes."""
+
+    def __init__(self) -> None:
+        self._stream = cupy.cuda.Stream(non_blocking=True)
+
+    def room(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+        """Page-locked memory."""
+        return cupyx.empty_pinned(shape, dtype)
+
+    def mark(self) -> Any:
+        """A point that the computation launched so far will have reached; see `put`."""
+        return cupy.cuda.get_current_stream().record()
+
+    def put(self, values: np.ndarray, to: Any, after: Any) -> Any:
+        """Begin to copy, once the computation has reached the mark `after`, or None; what is launched later waits.
+
+        Returns something with ``synchronize()``, which returns when `values` may be overwritten.
+        """
+        if after is not None:
+            self._stream.wait_event(after)
+        to.set(values, stream=self._stream)
+        done = self._stream.record()
+        cupy.cuda.get_current_stream().wait_event(done)
+        return done

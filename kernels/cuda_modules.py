@@ -1,0 +1,104 @@
+"""What is compiled of the CUDA C++ sources: for which type, and for matrix products in which tiles.
+
+Plain arithmetic: needs neither CuPy nor a device.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fastnn.kernels.codes import PRECISIONS
+from fastnn.kernels.cuda_source import Module
+
+__all__ = ["REALS", "TILES", "Product", "Tile", "all_modules", "choose_tile", "module"]
+
+REALS = {"float32": "float", "float64": "double"}
+_BYTES = {"float": 4, "double": 8}
+_SLAB = 64  # bytes of a slab's depth: see cuda/tile.cuh
+
+
+class Product(NamedTuple):
+    """A matrix product of ``m x k`` and ``k x n``, and whether elements of consecutive k are neighbours in each."""
+
+    m: int
+    n: int
+    k: int
+    a_by_k: bool
+    b_by_k: bool
+
+
+class Tile(NamedTuple):
+    """How the blocks go about a matrix product; see cuda/tile.cuh."""
+
+    m: int
+    n: int
+    warps_m: int
+    warps_n: int
+    slices: int
+    stages: int
+
+    @property
+    def threads(self) -> int:
+        """Of a block."""
+        return 32 * self.warps_m * self.warps_n * self.slices
+
+    def blocks(self, product: Product) -> int:
+        """One for each tile."""
+        return math.ceil(product.m / self.m) * math.ceil(product.n / self.n)
+
+    def shared(self, real: str, product: Product) -> int:
+        """Bytes of shared memory a block: slabs of both operands in every stage; later the sums of all slices."""
+        size = _BYTES[real]
+
+        def slab(extent: int, by_k: bool) -> int:
+            return extent * (_SLAB + 16) if by_k else _SLAB // size * (extent * size + 32)
+
+        slabs = self.stages * self.slices * (slab(self.m, product.a_by_k) + slab(self.n, product.b_by_k))
+        return max(slabs, self.slices * self.m * self.n * size if self.slices > 1 else 0, self.threads * size)
+
+    def macros(self) -> tuple[str, ...]:
+        names = ("TILE_M", "TILE_N", "WARPS_M", "WARPS_N", "SLICES", "STAGES")
+        return tuple(f"{name}={value}" for name, value in zip(names, self, strict=True))
+
+
+# From many small tiles, with many warps on the sum of each, to few large ones, whose every element is read less often.
+_TILES = (Tile(16, 16, 1, 1, 8, 4), Tile(32, 32, 1, 1, 4, 4), Tile(64, 64, 2, 2, 2, 3), Tile(128, 128, 2, 4, 1, 3))
+TILES = {"float": _TILES, "double": _TILES[:3]}  # the sums of the largest fill the registers in double
+
+# Multiply-adds a multiprocessor does in a cycle, by what it multiplies (H100 white paper, table of peak rates).
+_RATE = {"float": 128, "double": 64, "tf32": 512, "bf16": 1024}
+_REACHED = 2 / 3  # of that rate, in kernels without hand-placed registers
+_BYTES_A_CYCLE = 64  # that a multiprocessor gets from the second-level cache
+_LATENCY = 800  # cycles from there
+_LAUNCH = 2000  # cycles for a block to begin, to wait for its first slabs and to write its results
+
+
+def choose_tile(product: Product, real: str, precision: str | None, multiprocessors: int) -> Tile:
+    """The tile with which a product should take the fewest cycles, by a count of what each does.
+
+    The count is rough; what it has to get right is the size of tile that fills a device's multiprocessors.
+    """
+
+    def cycles(tile: Tile) -> float:
+        depth, size = _SLAB // _BYTES[real], _BYTES[real]
+        waves = math.ceil(tile.blocks(product) / multiprocessors)
+        rounds = math.ceil(product.k / (tile.slices * depth))
+        arithmetic = tile.m * tile.n * depth * tile.slices / (_RATE[precision or real] * _REACHED)
+        transfer = (tile.m + tile.n) * depth * tile.slices * size / _BYTES_A_CYCLE
+        return waves * (_LAUNCH + rounds * max(arithmetic, transfer, _LATENCY / (tile.stages - 1)))
+
+    return min(TILES[real], key=cycles)
+
+
+def module(file: str, real: str, precision: str | None = None, tile: Tile | None = None) -> Module:
+    """A source for one type; products.cu also for a precision and a tile."""
+    macros = (f"REAL={real}", *((precision.upper(),) if precision else ()), *(tile.macros() if tile else ()))
+    return Module(file, macros)
+
+
+def all_modules() -> Iterator[Module]:
+    """Everything that can come to be compiled."""
+    for real in REALS.values():
+        yield from (module(file, real) for file in ("batch.cu", "loss.cu", "optimizers.cu"))
+        for precision in (None, *PRECISIONS) if real == "float" else (None,):
+            yield from (module("products.cu", real, precision, tile) for tile in TILES[real])

@@ -1,0 +1,234 @@
+"""The launch layer, `fastnn.kernels.cuda_device`, without a device: its names, over kernels that run on the CPU.
+
+A C++ compiler builds the kernels' sources with ``on_cpu.h``. What runs when is as unkind as a device may be: launches
+wait in a queue until somebody asks for results; a copy beside the computation is made at once where it need not wait
+for the computation, and as late as can be where it does; a captured graph keeps no array alive; each launch takes
+blocks and threads in another order. And device arrays do not mix with numpy's.
+"""
+
+import collections
+import ctypes
+import functools
+import hashlib
+import importlib.util
+import operator
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import types
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+
+from fastnn import backends
+from fastnn.errors import BackendError
+
+COMPILER = shutil.which(os.environ.get("CXX", "g++"))
+HERE = Path(__file__).parent
+CACHE = HERE.parent / ".pytest_cache" / "cuda_on_cpu"
+FLAGS = "-std=c++17 -O2 -march=native -fno-strict-aliasing -shared -fPIC -DFASTNN_ON_CPU".split() + [f"-I{HERE}"]
+LAUNCHER = """
+extern "C" const char* launch_{kernel}(unsigned blocks, unsigned threads, size_t shared, int order, void** arguments) {{
+  return on_cpu::launch({kernel}, blocks, threads, shared, order, arguments);
+}}
+"""
+ORDERS = 5  # of blocks and threads: forwards, backwards, shuffled; see `make_order` in on_cpu.h
+
+queue = collections.deque()  # what has been launched and has not run
+running = threading.RLock()  # held by who runs it
+capturing = threading.local()  # its `launches` are those of the graph that this thread is capturing
+
+
+@functools.cache
+def load_kernels() -> types.ModuleType:
+    """`fastnn.kernels.cupy_kernels` over this module instead of a device."""
+    with mock.patch.dict(sys.modules, {"fastnn.kernels.cuda_device": sys.modules[__name__]}):
+        for name in ("cupy_kernels", "cuda_stream"):
+            sys.modules.pop(f"fastnn.kernels.{name}", None)
+        specification = importlib.util.find_spec("fastnn.kernels.cupy_kernels")
+        module = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(module)
+    return module
+
+
+def register(setitem=operator.setitem) -> None:
+    """Make it a backend of this name; with pytest's `setitem` for the length of a test."""
+    setitem(sys.modules, "cuda_on_cpu_kernels", load_kernels())
+    setitem(backends._BUILTIN, "cuda_on_cpu", ("cuda_on_cpu_kernels", "numpy", "install a C++ compiler"))
+
+
+# ---- the device -----------------------------------------------------------------------------------------------------
+
+
+def device():
+    if COMPILER is None:
+        raise BackendError("there is no C++ compiler to build CUDA kernels for the CPU")
+    return "CUDA kernels on the CPU"
+
+
+def capability():
+    return (9, 0)
+
+
+def multiprocessors():
+    return 132
+
+
+def versions():
+    return {}
+
+
+# ---- memory ---------------------------------------------------------------------------------------------------------
+
+
+class DeviceArray(np.ndarray):
+    """What may be done with it may be done with CuPy's; it is done after what was launched before."""
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=(), **options):
+        arrays = [array for array in (*inputs, *out) if isinstance(array, np.ndarray) and array.ndim]
+        if not all(isinstance(array, DeviceArray) for array in arrays):
+            raise TypeError(f"{ufunc.__name__} of arrays of the device and of the host")
+        synchronize()
+        results = tuple(array.view(np.ndarray) for array in out)
+        plain = [array.view(np.ndarray) if isinstance(array, DeviceArray) else array for array in inputs]
+        result = getattr(ufunc, method)(*plain, out=results or None, **options)
+        return out[0] if out else on_device(result)
+
+    def __array_function__(self, function, kinds, arguments, options):
+        raise TypeError(f"numpy.{function.__name__} of an array of the device")
+
+    def __setitem__(self, key, value):
+        if isinstance(value, np.ndarray) and not isinstance(value, DeviceArray):
+            raise TypeError("an array of the host for one of the device")
+        synchronize()
+        super().__setitem__(key, value)
+
+
+def on_device(values):
+    return np.array(values).view(DeviceArray)
+
+
+def asarray(values):
+    return on_device(values)
+
+
+def zeros(shape, dtype):
+    return np.zeros(shape, dtype).view(DeviceArray)
+
+
+def to_numpy(array):
+    assert isinstance(array, DeviceArray)
+    synchronize()
+    return array.view(np.ndarray).copy()
+
+
+def synchronize():
+    with running:
+        while queue:
+            queue.popleft()()
+
+
+def free_memory():
+    return 2**40
+
+
+# ---- kernels --------------------------------------------------------------------------------------------------------
+
+
+class Loaded:
+    launches = 0  # of all modules
+
+    def __init__(self, library):
+        self._library = library
+
+    def start(self, name, blocks, threads, shared, *arguments):
+        function = getattr(self._library, f"launch_{name}")
+        function.restype = ctypes.c_char_p
+        values = [as_c(argument) for argument in arguments]
+        pointers = (ctypes.c_void_p * len(values))(*[ctypes.addressof(value) for value in values])
+        captured = getattr(capturing, "launches", None)
+        kept = (values, arguments if captured is None else None)
+
+        def run():
+            Loaded.launches += 1
+            failure = function(blocks, threads, ctypes.c_size_t(shared), Loaded.launches % ORDERS, pointers)
+            assert failure is None, f"{name}: {failure.decode()}"
+            return kept
+
+        (queue if captured is None else captured).append(run)
+
+
+def as_c(argument):
+    if isinstance(argument, np.ndarray):
+        assert isinstance(argument, DeviceArray)
+        assert argument.flags.c_contiguous
+        return ctypes.c_void_p(argument.ctypes.data if argument.size else None)
+    return {int: ctypes.c_longlong, float: ctypes.c_double}[type(argument)](argument)
+
+
+@functools.cache
+def load(module):
+    return Loaded(ctypes.CDLL(str(build(module.text(), module.file))))
+
+
+def build(text, name):
+    """The shared library of a module's source; the one of an earlier run if nothing has changed."""
+    header = (HERE / "on_cpu.h").read_text(encoding="utf-8")
+    digest = hashlib.sha256("\0".join([text, header, *FLAGS, COMPILER]).encode()).hexdigest()[:20]
+    library = CACHE / f"{Path(name).stem}-{digest}.so"
+    if not library.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        expanded = run_compiler(text, "-E")
+        kernels = re.findall(r'extern "C"\s+void\s+(\w+)\(', expanded)
+        draft = library.with_suffix(f".{os.getpid()}")
+        run_compiler(expanded + "".join(LAUNCHER.format(kernel=kernel) for kernel in kernels), "-o", str(draft))
+        draft.replace(library)
+    return library
+
+
+def run_compiler(text, *options):
+    command = [COMPILER, *FLAGS, *options, "-x", "c++", "-"]
+    done = subprocess.run(command, input=text, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}:\n{done.stderr}"
+    return done.stdout
+
+
+class Graph:
+    def __init__(self, launches):
+        self._launches = launches
+
+    def launch(self):
+        queue.extend(self._launches)
+
+
+def capture(work):
+    capturing.launches = []
+    try:
+        work()
+        return Graph(capturing.launches)
+    finally:
+        capturing.launches = None
+
+
+# ---- copies beside the computation ----------------------------------------------------------------------------------
+
+
+class Uploads:
+    """A copy that has nothing to wait for is made at once; others when the computation comes to where they are due."""
+
+    def room(self, shape, dtype):
+        return np.full(shape, 1, dtype)
+
+    def mark(self):
+        return len(queue)
+
+    def put(self, values, to, after):
+        def copy():
+            to.view(np.ndarray)[...] = values
+
+        copy() if after is None else queue.append(copy)
+        return types.SimpleNamespace(synchronize=synchronize)

@@ -1,0 +1,307 @@
+// CUDA's names for a C++ compiler, so that the kernels' own sources run on a CPU.
+//
+// Every thread of a block is a fiber with a stack of its own; one runs until it has to wait for others (at a barrier, or
+// for the other lanes of its warp), then the next. Blocks follow each other. What a GPU would do at the same time is done
+// in an order that the caller chooses: results that depend on it show a barrier that is missing. A block that waits for
+// a thread that has gone, or will never come, is an error and not a hang. Shared memory is NaN at first and has guards
+// around it; copies that a GPU may finish late finish as late as the kernel allows.
+//
+// It shows neither the order of memory accesses between blocks, nor speed.
+#pragma once
+#include <math.h>
+#include <setjmp.h>
+#include <string.h>
+#include <ucontext.h>
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <utility>
+#include <vector>
+
+typedef unsigned char u8;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+#define __global__
+#define __device__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+#define ALL_LANES 0xffffffffu
+#define SHARED_MEMORY(NAME) unsigned char* NAME = on_cpu::block.shared()
+
+namespace on_cpu {
+
+constexpr size_t STACK = 256 * 1024, GUARD = 256;
+constexpr unsigned char POISON = 0xff;  // a NaN in every type of floating point
+
+struct Index {
+  unsigned x = 0, y = 0, z = 0;
+};
+
+struct Copy {
+  void* to;
+  const void* from;
+  int bytes;
+  bool inside;
+};
+
+struct Fiber {
+  ucontext_t start;
+  jmp_buf state;
+  std::unique_ptr<char[]> stack{new char[STACK]};
+  bool begun = false, finished = true;
+  std::vector<std::vector<Copy>> copies;  // in groups; the last is not yet marked
+};
+
+// Those who wait for each other: a block or a warp.
+struct Barrier {
+  unsigned members = 0, arrived = 0, round = 0;
+  bool complete() {
+    if (arrived < members) return false;
+    arrived = 0;
+    round++;
+    return true;
+  }
+};
+
+struct Warp : Barrier {
+  u64 value[32];
+  u32 a[32][4], b[32][2];
+};
+
+struct Block {
+  std::vector<Fiber> fibers;
+  std::vector<Warp> warps;
+  Barrier all;
+  std::vector<unsigned char> memory;
+  size_t shared_size = 0;
+  unsigned current = 0;
+  bool moved = false;
+  Index index, blocks, threads;
+  jmp_buf scheduler;
+  std::function<void()> call;
+  const char* failure = nullptr;
+
+  unsigned char* shared() {
+    unsigned char* begin = memory.data() + GUARD;
+    return begin + (16 - (size_t)begin % 16) % 16;
+  }
+};
+
+inline thread_local Block block;
+
+inline Fiber& fiber() { return block.fibers[block.current]; }
+
+inline void leave() {  // to the scheduler, until it comes back
+  if (!_setjmp(fiber().state)) _longjmp(block.scheduler, 1);
+}
+
+inline void fail(const char* what) {
+  block.failure = what;
+  leave();
+}
+
+inline void wait(Barrier& barrier) {
+  block.moved = true;
+  const unsigned round = barrier.round;
+  barrier.arrived++;
+  if (!barrier.complete())
+    while (barrier.round == round) leave();
+  block.moved = true;
+}
+
+inline Warp& warp() { return block.warps[block.current / 32]; }
+
+inline void body() {
+  for (;;) {
+    block.call();
+    fiber().finished = block.moved = true;
+    block.all.members--;  // who has returned is no longer waited for
+    if (block.all.members && block.all.arrived == block.all.members) block.all.complete();
+    Warp& mine = warp();
+    mine.members--;
+    if (mine.members && mine.arrived == mine.members) mine.complete();
+    leave();
+  }
+}
+
+inline void resume(unsigned number) {
+  block.current = number;
+  if (_setjmp(block.scheduler)) return;
+  Fiber& next = fiber();
+  if (next.begun) _longjmp(next.state, 1);
+  next.begun = true;
+  getcontext(&next.start);
+  next.start.uc_stack.ss_sp = next.stack.get();
+  next.start.uc_stack.ss_size = STACK;
+  next.start.uc_link = nullptr;
+  makecontext(&next.start, body, 0);
+  setcontext(&next.start);
+}
+
+inline std::vector<unsigned> make_order(unsigned n, int order) {
+  std::vector<unsigned> numbers(n);
+  std::iota(numbers.begin(), numbers.end(), 0u);
+  if (order == 1) std::reverse(numbers.begin(), numbers.end());
+  if (order > 1) std::shuffle(numbers.begin(), numbers.end(), std::mt19937(order));
+  return numbers;
+}
+
+inline void run_block(unsigned number, unsigned threads, const std::vector<unsigned>& order) {
+  block.index.x = number;
+  block.all = Barrier{threads};
+  block.warps.assign((threads + 31) / 32, Warp{});
+  for (unsigned w = 0; w < block.warps.size(); w++) block.warps[w].members = std::min(32u, threads - 32 * w);
+  std::fill(block.memory.begin(), block.memory.end(), POISON);
+  for (unsigned i = 0; i < threads; i++) {
+    block.fibers[i].finished = false;
+    block.fibers[i].copies.assign(1, {});
+  }
+  for (unsigned left = threads; left;) {
+    block.moved = false;
+    left = 0;
+    for (unsigned i : order)
+      if (!block.fibers[i].finished) {
+        resume(i);
+        left += !block.fibers[i].finished;
+      }
+    if (left && !block.moved) block.failure = "threads wait for others that never come";
+    if (block.failure) return;
+  }
+  const unsigned char* begin = block.shared();
+  for (const unsigned char* p = block.memory.data(); p < begin; p++)
+    if (*p != POISON) block.failure = "a write before the shared memory";
+  for (const unsigned char* p = begin + block.shared_size; p < block.memory.data() + block.memory.size(); p++)
+    if (*p != POISON) block.failure = "a write beyond the shared memory";
+}
+
+template <class... Parameters, size_t... I>
+void call_kernel(void (*kernel)(Parameters...), void** arguments, std::index_sequence<I...>) {
+  kernel(*(Parameters*)arguments[I]...);
+}
+
+// Run a kernel; `arguments` has the address of each. Returns what went wrong, or null.
+template <class... Parameters>
+const char* launch(void (*kernel)(Parameters...), unsigned blocks, unsigned threads, size_t shared, int order,
+                   void** arguments) {
+  block.call = [=] { call_kernel(kernel, arguments, std::index_sequence_for<Parameters...>()); };
+  block.failure = nullptr;
+  block.blocks.x = blocks;
+  block.threads.x = threads;
+  block.shared_size = shared;
+  block.memory.resize(shared + 2 * GUARD);
+  if (block.fibers.size() < threads) block.fibers.resize(threads);
+  const std::vector<unsigned> thread_order = make_order(threads, order);
+  for (unsigned number : make_order(blocks, order)) {
+    run_block(number, threads, thread_order);
+    if (block.failure) {
+      block.fibers.clear();  // those that still wait will not be resumed
+      break;
+    }
+  }
+  return block.failure;
+}
+
+inline Index thread_index() {
+  Index index;
+  index.x = block.current;
+  return index;
+}
+
+}  // namespace on_cpu
+
+#define threadIdx (on_cpu::thread_index())
+#define blockIdx (on_cpu::block.index)
+#define blockDim (on_cpu::block.threads)
+#define gridDim (on_cpu::block.blocks)
+
+inline void __syncthreads() { on_cpu::wait(on_cpu::block.all); }
+
+template <class T>
+T __shfl_xor_sync(u32, T value, int distance) {
+  on_cpu::Warp& warp = on_cpu::warp();
+  const unsigned lane = on_cpu::block.current % 32;
+  memcpy(&warp.value[lane], &value, sizeof(T));
+  on_cpu::wait(warp);
+  T other;
+  memcpy(&other, &warp.value[lane ^ distance], sizeof(T));
+  on_cpu::wait(warp);
+  return other;
+}
+
+template <int BYTES>
+void copy_async(void* to, const void* from, bool inside) {
+  if ((size_t)to % BYTES || (size_t)from % BYTES) on_cpu::fail("an asynchronous copy that is not aligned");
+  on_cpu::fiber().copies.back().push_back({to, from, BYTES, inside});
+}
+
+inline void mark_copies() { on_cpu::fiber().copies.emplace_back(); }
+
+template <int GROUPS>
+void wait_for_copies() {
+  auto& groups = on_cpu::fiber().copies;
+  while (groups.size() > GROUPS + 1) {
+    for (const on_cpu::Copy& copy : groups.front())
+      copy.inside ? memcpy(copy.to, copy.from, copy.bytes) : memset(copy.to, 0, copy.bytes);
+    groups.erase(groups.begin());
+  }
+}
+
+inline float as_float(u32 bits) {
+  float x;
+  memcpy(&x, &bits, 4);
+  return x;
+}
+
+inline u32 as_bits(float x) {
+  u32 bits;
+  memcpy(&bits, &x, 4);
+  return bits;
+}
+
+inline u32 to_tf32(float x) {  // to nearest, ties away from zero
+  return isfinite(x) ? (as_bits(x) + 0x1000u) & 0xffffe000u : as_bits(x);
+}
+
+inline u32 to_bf16(float x) {  // to nearest, ties to even
+  const u32 bits = as_bits(x);
+  return x != x ? 0x7fffu : (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
+}
+
+inline u32 to_bf16(float low, float high) { return to_bf16(high) << 16 | to_bf16(low); }
+
+// sum += a b over a warp: every lane lays down its fragments, then takes what it needs of the others'.
+template <class ElementOfA, class ElementOfB>
+void multiply_by_warp(float (&sum)[4], const u32 (&a)[4], const u32 (&b)[2], int depth, ElementOfA element_a,
+                      ElementOfB element_b) {
+  on_cpu::Warp& warp = on_cpu::warp();
+  const int lane = on_cpu::block.current % 32;
+  memcpy(warp.a[lane], a, sizeof a);
+  memcpy(warp.b[lane], b, sizeof b);
+  on_cpu::wait(warp);
+  for (int r = 0; r < 4; r++) {
+    const int i = lane / 4 + r / 2 * 8, j = lane % 4 * 2 + r % 2;
+    for (int k = 0; k < depth; k++) sum[r] += element_a(warp, i, k) * element_b(warp, k, j);
+  }
+  on_cpu::wait(warp);
+}
+
+inline void multiply_tf32(float (&sum)[4], const u32 (&a)[4], const u32 (&b)[2]) {
+  multiply_by_warp(
+      sum, a, b, 8,
+      [](on_cpu::Warp& w, int i, int k) { return as_float(w.a[i % 8 * 4 + k % 4][i / 8 + k / 4 * 2]); },
+      [](on_cpu::Warp& w, int k, int j) { return as_float(w.b[j * 4 + k % 4][k / 4]); });
+}
+
+inline void multiply_bf16(float (&sum)[4], const u32 (&a)[4], const u32 (&b)[2]) {
+  const auto half = [](u32 pair, int upper) { return as_float(upper ? pair & 0xffff0000u : pair << 16); };
+  multiply_by_warp(
+      sum, a, b, 16,
+      [=](on_cpu::Warp& w, int i, int k) {
+        return half(w.a[i % 8 * 4 + k % 8 / 2][i / 8 + k / 8 * 2], k % 2);
+      },
+      [=](on_cpu::Warp& w, int k, int j) { return half(w.b[j * 4 + k % 8 / 2][k / 8], k % 2); });
+}
