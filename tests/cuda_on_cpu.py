@@ -30,7 +30,7 @@ from fastnn.errors import BackendError
 COMPILER = shutil.which(os.environ.get("CXX", "g++"))
 HERE = Path(__file__).parent
 CACHE = HERE.parent / ".pytest_cache" / "cuda_on_cpu"
-FLAGS = "-std=c++17 -O2 -march=native -fno-strict-aliasing -shared -fPIC -DFASTNN_ON_CPU".split() + [f"-I{HERE}"]
+FLAGS = ["-std=c++17", "-O2", "-march=native", "-fno-strict-aliasing", "-shared", "-fPIC", "-DFASTNN_ON_CPU"]
 LAUNCHER = """
 extern "C" const char* launch_{kernel}(unsigned blocks, unsigned threads, size_t shared, int order, void** arguments) {{
   return on_cpu::launch({kernel}, blocks, threads, shared, order, arguments);
@@ -191,7 +191,7 @@ def build(text, name):
 
 
 def run_compiler(text, *options):
-    command = [COMPILER, *FLAGS, *options, "-x", "c++", "-"]
+    command = [COMPILER, *FLAGS, f"-I{HERE}", *options, "-x", "c++", "-"]
     done = subprocess.run(command, input=text, text=True, capture_output=True, check=False)
     assert done.returncode == 0, f"{' '.join(command)}:\n{done.stderr}"
     return done.stdout
