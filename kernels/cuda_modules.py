@@ -54,7 +54,7 @@ class Tile(NamedTuple):
             return extent * (_SLAB + 16) if by_k else _SLAB // size * (extent * size + 32)
 
         slabs = self.stages * self.slices * (slab(self.m, product.a_by_k) + slab(self.n, product.b_by_k))
-        return max(slabs, self.slices * self.m * self.n * size if self.slices > 1 else 0, self.threads * size)
+        return max(slabs, self.slices * self.m * (self.n + 8) * size)
 
     def macros(self) -> tuple[str, ...]:
         names = ("TILE_M", "TILE_N", "WARPS_M", "WARPS_N", "SLICES", "STAGES")

@@ -4,14 +4,11 @@ FASTNN_REQUIRE names backends, separated by commas, whose absence is a failure i
 backend with its kernels executed by the CPU; what runs on a device is marked ``gpu``.
 """
 
-import os
-
 import cuda_on_cpu
 import pytest
+import require
 
 from fastnn.backends import READY, available_backends
-
-REQUIRED = [name for name in os.environ.get("FASTNN_REQUIRE", "numpy,numba").split(",") if name]
 
 
 @pytest.fixture(params=["numpy", "numba", pytest.param("cupy", marks=pytest.mark.gpu), "cuda_on_cpu"])
@@ -22,9 +19,7 @@ def backend(request, monkeypatch) -> str:
     info = available_backends()[request.param]
     if info.state != READY:
         message = f"backend {info.name} is not ready: {info.state}: {info.reason}"
-        if info.name in REQUIRED:
-            pytest.fail(f"{message} (FASTNN_REQUIRE={','.join(REQUIRED)})")
-        pytest.skip(message)
+        require.missing(info.name, message)
     return info.name
 
 

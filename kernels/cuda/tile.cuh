@@ -13,6 +13,7 @@ constexpr int DEPTH = 64 / sizeof(REAL);
 constexpr int VECTOR = 16 / sizeof(REAL);
 constexpr int SLICE_THREADS = 32 * WARPS_M * WARPS_N;
 constexpr int THREADS = SLICES * SLICE_THREADS;
+constexpr int SUM_STRIDE = TILE_N + 8;
 constexpr int WARP_M = TILE_M / WARPS_M, WARP_N = TILE_N / WARPS_N;
 
 template <int EXTENT, bool BY_K>
@@ -169,7 +170,7 @@ struct Sums {
   }
 
   __device__ __forceinline__ void add(const REAL* a, const REAL* b, int m0, int n0, int lane) {
-#pragma unroll
+#pragma unroll 1  // more would read ahead into more registers than there are
     for (int k = 0; k < DEPTH; k += VECTOR) {
       REAL rows[VECTOR][M], columns[VECTOR][N];
       read<SlabA, A_BY_K, M, 8>(rows, a, k, m0, lane / 4);
@@ -230,22 +231,18 @@ __device__ __forceinline__ void multiply_tile(const REAL* A, const REAL* B, int 
     sums.add(pair, pair + SlabA::SIZE, warp_m0, warp_n0, lane);
   }
 
-  if (SLICES == 1) {
-    sums.each(warp_m0, warp_n0, lane, [&](int i, int j, REAL value) {
-      if (m0 + i < m && n0 + j < n) finish(m0 + i, n0 + j, value);
-    });
-    return;
-  }
+  // All sums to shared memory: there they are added up, and what follows them is one short loop over rows of C.
   wait_for_copies<0>();
   __syncthreads();
   sums.each(warp_m0, warp_n0, lane,
-            [&](int i, int j, REAL value) { shared[(slice * TILE_M + i) * TILE_N + j] = value; });
+            [&](int i, int j, REAL value) { shared[(slice * TILE_M + i) * SUM_STRIDE + j] = value; });
   __syncthreads();
   for (int e = threadIdx.x; e < TILE_M * TILE_N; e += THREADS) {
     const int i = e / TILE_N, j = e % TILE_N;
+    if (m0 + i >= m || n0 + j >= n) continue;
     REAL value = 0;
 #pragma unroll
-    for (int s = 0; s < SLICES; s++) value += shared[s * TILE_M * TILE_N + e];
-    if (m0 + i < m && n0 + j < n) finish(m0 + i, n0 + j, value);
+    for (int s = 0; s < SLICES; s++) value += shared[(s * TILE_M + i) * SUM_STRIDE + j];
+    finish(m0 + i, n0 + j, value);
   }
 }
