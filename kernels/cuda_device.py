@@ -7,13 +7,12 @@ Everything happens on the calling thread's current CuPy stream, as CuPy's own op
 of it stays in order. Graphs are captured on a stream of their own, on which nothing ever runs.
 """
 
+import contextlib
 import functools
 import importlib.metadata
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import cupy
-import cupyx
 import numpy as np
 from fastnn.kernels.cuda_source import Module
 
@@ -34,16 +33,38 @@ __all__ = [
     "zeros",
 ]
 
+
+def _check_installation() -> None:
+    """Two wheels of CuPy in one environment overwrite each other's files."""
+    wheels = sorted({d for d in importlib.metadata.packages_distributions().get("cupy", []) if d.startswith("cupy")})
+    if len(wheels) > 1:
+        remove = f"pip uninstall -y {' '.join(wheels)}"
+        raise ImportError(f"{' and '.join(wheels)} are installed over each other: {remove}, then install one of them")
+
+
+def _first_line(error: BaseException) -> str:
+    """What comes of a page's worth of words into a reason, which is a line."""
+    return str(error).strip().partition("\n")[0]
+
+
+_check_installation()  # before CuPy is imported: if it can be at all, it warns of this with a page on stderr
+try:
+    import cupy
+    import cupyx
+except ImportError as error:  # CuPy's own message is a page, of which only the cause says what is wrong
+    raise ImportError(f"CuPy cannot be imported: {_first_line(error.__cause__ or error)}") from error
+
 _runtime = cupy.cuda.runtime
 _MINIMUM = (8, 0)  # compute capability: asynchronous copies, bfloat16 and tf32 in the matrix units
 _STATIC_SHARED = 48 * 1024  # bytes of shared memory that a kernel gets without asking
+_INSUFFICIENT_DRIVER, _NO_DEVICE = 35, 100  # cudaError's numbers, for which CuPy has no names
+_OLDEST_EXTRA = 12  # version of CUDA: of the extras in pyproject.toml
 
 
 # ---- the device -----------------------------------------------------------------------------------------------------
 
 
 def device() -> str:
-    _check_installation()
     _check_driver()
     number = cupy.cuda.Device().id
     properties = _runtime.getDeviceProperties(number)
@@ -56,39 +77,40 @@ def device() -> str:
     return f"{name}, compute capability {_dotted(capability())}, {memory / 2**30:.0f} GiB"
 
 
-def _check_installation() -> None:
-    """Two wheels of CuPy in one environment overwrite each other's files."""
-    wheels = sorted({d for d in importlib.metadata.packages_distributions().get("cupy", []) if d.startswith("cupy")})
-    if len(wheels) > 1:
-        remove = f"pip uninstall -y {' '.join(wheels)}"
-        raise ImportError(f"{' and '.join(wheels)} are installed over each other: {remove}, then install one of them")
-
-
 def _check_driver() -> None:
     try:
         count = _runtime.getDeviceCount()
     except _runtime.CUDARuntimeError as error:
         driver = _runtime.driverGetVersion()
-        needed = _version(_runtime.runtimeGetVersion())
         if driver == 0:
             raise BackendError(f"no CUDA device: no NVIDIA driver is loaded (cupy {cupy.__version__})") from error
-        if error.status == _runtime.errorInsufficientDriver:
-            raise BackendError(
-                f"the NVIDIA driver is for CUDA {_version(driver)} and this CuPy for CUDA {needed}: update the driver, "
-                f"or install the CuPy for it (pip install 'fastnn-mlp[cuda{driver // 1000}]')"
-            ) from error
-        raise BackendError(f"no CUDA device: {error}") from error
+        if error.status == _INSUFFICIENT_DRIVER:
+            raise BackendError(_words_for_old_driver(driver, _runtime.runtimeGetVersion())) from error
+        if error.status != _NO_DEVICE:
+            raise BackendError(f"no CUDA device: {error}") from error
+        count = 0
     if count == 0:
         raise BackendError("no CUDA device: the driver sees none (is CUDA_VISIBLE_DEVICES set?)")
+
+
+def _words_for_old_driver(driver: int, runtime: int) -> str:
+    versions = f"the NVIDIA driver is for CUDA {_version(driver)} and this CuPy for CUDA {_version(runtime)}"
+    major, cupys = driver // 1000, runtime // 1000
+    if not _OLDEST_EXTRA <= major < cupys:
+        return f"{versions}: update the driver"
+    replace = f"pip uninstall -y cupy-cuda{cupys}x && pip install 'fastnn-mlp[cuda{major}]'"
+    return f"{versions}: update the driver, or replace the CuPy ({replace})"
 
 
 def _check_headers() -> None:
     """CuPy compiles its own kernels, with headers of the CUDA toolkit, when they are first used."""
     try:
         cupy.full(1, np.nan)
+    except (_runtime.CUDARuntimeError, cupy.cuda.memory.OutOfMemoryError) as error:  # in use by others, or broken
+        raise BackendError(f"the CUDA device takes no work: {error}") from error
     except (cupy.cuda.compiler.CompileException, RuntimeError) as error:
-        first, *_ = str(error).strip().splitlines() or [""]
-        raise ImportError(f"CuPy cannot compile: CUDA's headers are missing or do not fit it ({first})") from error
+        reason = f"CUDA's headers are missing or do not fit it ({_first_line(error)})"
+        raise ImportError(f"CuPy cannot compile: {reason}") from error
 
 
 def _version(number: int) -> str:
@@ -180,7 +202,7 @@ class _Loaded:
         kernel = self._kernels.get(name)
         if kernel is None:
             kernel = self._kernels[name] = self._raw.get_function(name)
-        if shared > max(_STATIC_SHARED, kernel.max_dynamic_shared_size_bytes):
+        if shared > _STATIC_SHARED and shared > kernel.max_dynamic_shared_size_bytes:  # asks the driver
             kernel.max_dynamic_shared_size_bytes = shared
         kernel((blocks,), (threads,), arguments, shared_mem=shared)
 
@@ -206,8 +228,11 @@ def capture(work: Callable[[], None]) -> Any:
         stream.begin_capture()
         try:
             work()
-        finally:
-            graph = stream.end_capture()
+        except BaseException:
+            with contextlib.suppress(_runtime.CUDARuntimeError):  # it fails too where that error broke the capture
+                stream.end_capture()
+            raise
+        graph = stream.end_capture()
     graph.upload()
     return graph
 
@@ -227,12 +252,14 @@ class Uploads:
         return cupy.cuda.get_current_stream().record()
 
     def put(self, values: np.ndarray, to: Any, after: Any) -> Any:
-        """Begin to copy, once the computation has reached the mark `after`, or None; what is launched later waits.
+        """Begin to copy, once the computation has reached the mark `after`; what is launched later waits.
+
+        None stands for what has been launched so far: it may be filling `to` with zeros still, or working on other
+        arrays that had this memory before, which CuPy hands on in the order of the current stream alone.
 
         Returns something with ``synchronize()``, which returns when `values` may be overwritten.
         """
-        if after is not None:
-            self._stream.wait_event(after)
+        self._stream.wait_event(self.mark() if after is None else after)
         to.set(values, stream=self._stream)
         done = self._stream.record()
         cupy.cuda.get_current_stream().wait_event(done)

@@ -32,7 +32,7 @@ class StreamedSamples:
 
         When the next one is asked for, the computation on the last has to be launched.
         """
-        self._make_ring(batch_size)
+        self.ring(batch_size)
         places = to_numpy(order[first * batch_size : last * batch_size])
         for start in self._starts(first, last):
             half = start // self._steps % 2
@@ -42,16 +42,17 @@ class StreamedSamples:
             yield start, end
             self._computed[half] = self._uploads.mark()
 
-    def _make_ring(self, batch_size: int) -> None:
-        if batch_size == self._batch_size:
-            return
-        bytes_a_step = batch_size * self.shape[1] * self.dtype.itemsize
-        self._batch_size, self._steps = batch_size, max(1, _HALF_BYTES // max(bytes_a_step, 1))
-        rows = self._steps * batch_size
-        self._uploads = Uploads()
-        self._rooms = [self._uploads.room((rows, self.shape[1]), self.dtype) for _ in range(2)]
-        self._copied, self._computed = [None, None], [None, None]
-        self.ring = zeros((2 * rows, self.shape[1]), self.dtype)
+    def ring(self, batch_size: int):
+        """The ring for mini-batches of this size, (rows, n_in) on the device."""
+        if batch_size != self._batch_size:
+            bytes_a_step = batch_size * self.shape[1] * self.dtype.itemsize
+            self._batch_size, self._steps = batch_size, max(1, _HALF_BYTES // max(bytes_a_step, 1))
+            rows = self._steps * batch_size
+            self._uploads = Uploads()
+            self._rooms = [self._uploads.room((rows, self.shape[1]), self.dtype) for _ in range(2)]
+            self._copied, self._computed = [None, None], [None, None]
+            self._ring = zeros((2 * rows, self.shape[1]), self.dtype)
+        return self._ring
 
     def _starts(self, first: int, last: int) -> list[int]:
         """The first mini-batch, and those that begin a half."""
@@ -63,4 +64,4 @@ class StreamedSamples:
         room = self._rooms[half][start : start + len(rows)]
         self._values.take(rows, axis=0, out=room, mode="clip")
         begin = half * len(self._rooms[half]) + start
-        self._copied[half] = self._uploads.put(room, self.ring[begin : begin + len(rows)], self._computed[half])
+        self._copied[half] = self._uploads.put(room, self._ring[begin : begin + len(rows)], self._computed[half])

@@ -71,7 +71,8 @@ _REPLAYED = 16  # mini-batches in a graph: launching one costs a few microsecond
 
 
 def gather(x, order, step, batch_size, scale, shift, out, team):
-    rows, ring = (x.ring, len(x.ring)) if _is_streamed(x) else (x, 0)
+    rows = x.ring(batch_size) if _is_streamed(x) else x
+    ring = len(rows) if _is_streamed(x) else 0
     sizes = (step, batch_size, float(scale), float(shift), out, *out.shape)
     team.each("batch.cu", f"gather_{x.dtype.name}", out.size, rows, order, ring, team.counter, *sizes)
 

@@ -126,9 +126,10 @@ def to_numpy(array):
     return array.view(np.ndarray).copy()
 
 
-def synchronize():
+def synchronize(until=None):
+    """Run what has been launched; all of it, or up to something in the queue."""
     with running:
-        while queue:
+        while queue and (until is None or until in queue):
             queue.popleft()()
 
 
@@ -231,4 +232,4 @@ class Uploads:
             to.view(np.ndarray)[...] = values
 
         copy() if after is None else queue.append(copy)
-        return types.SimpleNamespace(synchronize=synchronize)
+        return types.SimpleNamespace(synchronize=lambda: synchronize(copy))

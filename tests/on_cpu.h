@@ -34,7 +34,7 @@ typedef unsigned long long u64;
 
 namespace on_cpu {
 
-constexpr size_t STACK = 256 * 1024, GUARD = 256;
+constexpr size_t STACK = 256 * 1024, GUARD = 16 * 1024;
 constexpr unsigned char POISON = 0xff;  // a NaN in every type of floating point
 
 struct Index {
