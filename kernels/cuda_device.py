@@ -83,7 +83,7 @@ def _check_driver() -> None:
     except _runtime.CUDARuntimeError as error:
         driver = _runtime.driverGetVersion()
         if driver == 0:
-            raise BackendError(f"no CUDA device: no NVIDIA driver is loaded (cupy {cupy.__version__})") from error
+            raise BackendError(f"no NVIDIA driver is loaded (cupy {cupy.__version__})") from error
         if error.status == _INSUFFICIENT_DRIVER:
             raise BackendError(_words_for_old_driver(driver, _runtime.runtimeGetVersion())) from error
         if error.status != _NO_DEVICE:

@@ -294,7 +294,7 @@ class _Member:
     def _replay(self, work: Callable[[int], None], count: int, called: tuple) -> None:
         key = tuple(map(id, called))
         if key not in self._kept and count > 0:
-            self._kept[key] = called
+            self._kept[key] = called[:-1]  # the last is this member
             self._work(work, 1)  # loads the kernels, which cannot be done under capture
             count -= 1
         while count > 0:

@@ -2,7 +2,11 @@
 CPU executes it; and that execution on the CPU notices what it is there to notice.
 """
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 
 import cuda_on_cpu
 import numpy as np
@@ -265,6 +269,21 @@ def test_a_wrong_limit_is_an_error(backend, monkeypatch):
         monkeypatch.setenv("FASTNN_CUDA_DATA_LIMIT", text)
         with pytest.raises(SettingError, match="FASTNN_CUDA_DATA_LIMIT must be a number of bytes"):
             train(backend, "graph", monkeypatch)
+
+
+# ---- a device's own checker -----------------------------------------------------------------------------------------
+
+
+@on_cuda
+@pytest.mark.parametrize("tool", ["memcheck", "racecheck"])
+def test_kernels_are_clean_under_compute_sanitizer(backend, tool):
+    sanitizer = shutil.which("compute-sanitizer", path=f"{os.environ.get('PATH', '')}:/usr/local/cuda/bin")
+    if backend != "cupy" or sanitizer is None:
+        pytest.skip("there is no device, or no compute-sanitizer")
+    suite_of_one_size = ["-m", "pytest", "-q", "-m", "gpu", "tests/test_kernels.py", "-k", "cupy and 33 and not wrong"]
+    command = [sanitizer, "--tool", tool, "--error-exitcode", "9", sys.executable, *suite_of_one_size]
+    done = subprocess.run(command, cwd=cuda_on_cpu.HERE.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 # ---- the execution on the CPU notices -------------------------------------------------------------------------------
