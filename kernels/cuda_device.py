@@ -254,12 +254,12 @@ class Uploads:
     def put(self, values: np.ndarray, to: Any, after: Any) -> Any:
         """Begin to copy, once the computation has reached the mark `after`; what is launched later waits.
 
-        None stands for what has been launched so far: it may be filling `to` with zeros still, or working on other
-        arrays that had this memory before, which CuPy hands on in the order of the current stream alone.
+        The mark must not be older than `to`: its memory may have been another array's, on which the computation goes
+        on, and CuPy hands it on in the order of the current stream alone.
 
         Returns something with ``synchronize()``, which returns when `values` may be overwritten.
         """
-        self._stream.wait_event(self.mark() if after is None else after)
+        self._stream.wait_event(after)
         to.set(values, stream=self._stream)
         done = self._stream.record()
         cupy.cuda.get_current_stream().wait_event(done)

@@ -39,8 +39,10 @@ class StreamedSamples:
             end = min(last, (start // self._steps + 1) * self._steps)
             rows = places[(start - first) * batch_size : (end - first) * batch_size]
             self._send(half, start % self._steps * batch_size, rows)
-            yield start, end
-            self._computed[half] = self._uploads.mark()
+            try:
+                yield start, end
+            finally:  # some of the computation is launched even if it is interrupted
+                self._computed[half] = self._uploads.mark()
 
     def ring(self, batch_size: int):
         """The ring for mini-batches of this size, (rows, n_in) on the device."""
@@ -50,8 +52,9 @@ class StreamedSamples:
             rows = self._steps * batch_size
             self._uploads = Uploads()
             self._rooms = [self._uploads.room((rows, self.shape[1]), self.dtype) for _ in range(2)]
-            self._copied, self._computed = [None, None], [None, None]
             self._ring = zeros((2 * rows, self.shape[1]), self.dtype)
+            # Of each half, what copied to it last, and the mark after what computed on it last, or filled it with zeros.
+            self._copied, self._computed = [None, None], [self._uploads.mark()] * 2
         return self._ring
 
     def _starts(self, first: int, last: int) -> list[int]:

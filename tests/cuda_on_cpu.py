@@ -32,8 +32,9 @@ HERE = Path(__file__).parent
 CACHE = HERE.parent / ".pytest_cache" / "cuda_on_cpu"
 FLAGS = ["-std=c++17", "-O2", "-march=native", "-fno-strict-aliasing", "-shared", "-fPIC", "-DFASTNN_ON_CPU"]
 LAUNCHER = """
-extern "C" const char* launch_{kernel}(unsigned blocks, unsigned threads, size_t shared, int order, void** arguments) {{
-  return on_cpu::launch({kernel}, blocks, threads, shared, order, arguments);
+extern "C" const char* launch_{kernel}(unsigned blocks, unsigned threads, size_t shared, int order, bool together,
+                                      void** arguments) {{
+  return on_cpu::launch({kernel}, blocks, threads, shared, order, together, arguments);
 }}
 """
 ORDERS = 5  # of blocks and threads: forwards, backwards, shuffled; see `make_order` in on_cpu.h
@@ -146,7 +147,7 @@ class Loaded:
     def __init__(self, library):
         self._library = library
 
-    def start(self, name, blocks, threads, shared, *arguments):
+    def start(self, name, blocks, threads, shared, *arguments, together=False):
         function = getattr(self._library, f"launch_{name}")
         function.restype = ctypes.c_char_p
         values = [as_c(argument) for argument in arguments]
@@ -156,7 +157,7 @@ class Loaded:
 
         def run():
             Loaded.launches += 1
-            failure = function(blocks, threads, ctypes.c_size_t(shared), Loaded.launches % ORDERS, pointers)
+            failure = function(blocks, threads, ctypes.c_size_t(shared), Loaded.launches % ORDERS, together, pointers)
             assert failure is None, f"{name}: {failure.decode()}"
             return kept
 
@@ -219,17 +220,17 @@ def capture(work):
 
 
 class Uploads:
-    """A copy that has nothing to wait for is made at once; others when the computation comes to where they are due."""
+    """A copy is made at once if its mark has been reached; if not, when the computation comes to where it is due."""
 
     def room(self, shape, dtype):
         return np.full(shape, 1, dtype)
 
     def mark(self):
-        return len(queue)
+        return queue[-1] if queue else None
 
     def put(self, values, to, after):
         def copy():
             to.view(np.ndarray)[...] = values
 
-        copy() if after is None else queue.append(copy)
+        queue.append(copy) if after in queue else copy()
         return types.SimpleNamespace(synchronize=lambda: synchronize(copy))

@@ -1,7 +1,8 @@
 // CUDA's names for a C++ compiler, so that the kernels' own sources run on a CPU.
 //
 // Every thread of a block is a fiber with a stack of its own; one runs until it has to wait for others (at a barrier, or
-// for the other lanes of its warp), then the next. Blocks follow each other. What a GPU would do at the same time is done
+// for the other lanes of its warp), then the next. Blocks follow each other, or are all there at once where they wait
+// for each other. What a GPU would do at the same time is done
 // in an order that the caller chooses: results that depend on it show a barrier that is missing. A block that waits for
 // a thread that has gone, or will never come, is an error and not a hang. Shared memory is NaN at first and has guards
 // around it; copies that a GPU may finish late finish as late as the kernel allows.
@@ -30,7 +31,7 @@ typedef unsigned long long u64;
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define ALL_LANES 0xffffffffu
-#define SHARED_MEMORY(NAME) unsigned char* NAME = on_cpu::block.shared()
+#define SHARED_MEMORY(NAME) unsigned char* NAME = on_cpu::block().shared()
 
 namespace on_cpu {
 
@@ -73,17 +74,10 @@ struct Warp : Barrier {
 };
 
 struct Block {
-  std::vector<Fiber> fibers;
-  std::vector<Warp> warps;
+  Index index;
   Barrier all;
+  std::vector<Warp> warps;
   std::vector<unsigned char> memory;
-  size_t shared_size = 0;
-  unsigned current = 0;
-  bool moved = false;
-  Index index, blocks, threads;
-  jmp_buf scheduler;
-  std::function<void()> call;
-  const char* failure = nullptr;
 
   unsigned char* shared() {
     unsigned char* begin = memory.data() + GUARD;
@@ -91,46 +85,63 @@ struct Block {
   }
 };
 
-inline thread_local Block block;
+// The blocks that are there at the same time, thread by thread.
+struct Grid {
+  std::vector<Fiber> fibers;
+  std::vector<Block> here;
+  Index blocks, threads;
+  unsigned current = 0;
+  size_t shared_size = 0;
+  bool moved = false;
+  u64 time = 0;
+  jmp_buf scheduler;
+  std::function<void()> call;
+  const char* failure = nullptr;
+};
 
-inline Fiber& fiber() { return block.fibers[block.current]; }
+inline thread_local Grid grid;
+
+inline Fiber& fiber() { return grid.fibers[grid.current]; }
+inline unsigned thread() { return grid.current % grid.threads.x; }
+inline Block& block() { return grid.here[grid.current / grid.threads.x]; }
+inline Warp& warp() { return block().warps[thread() / 32]; }
 
 inline void leave() {  // to the scheduler, until it comes back
-  if (!_setjmp(fiber().state)) _longjmp(block.scheduler, 1);
+  if (!_setjmp(fiber().state)) _longjmp(grid.scheduler, 1);
 }
 
 inline void fail(const char* what) {
-  block.failure = what;
+  grid.failure = what;
   leave();
 }
 
 inline void wait(Barrier& barrier) {
-  block.moved = true;
+  grid.moved = true;
   const unsigned round = barrier.round;
   barrier.arrived++;
   if (!barrier.complete())
     while (barrier.round == round) leave();
-  block.moved = true;
+  grid.moved = true;
 }
 
-inline Warp& warp() { return block.warps[block.current / 32]; }
+inline void retire(Barrier& barrier) {  // who has returned is no longer waited for
+  barrier.members--;
+  if (barrier.members) barrier.complete();
+}
 
 inline void body() {
   for (;;) {
-    block.call();
-    fiber().finished = block.moved = true;
-    block.all.members--;  // who has returned is no longer waited for
-    if (block.all.members && block.all.arrived == block.all.members) block.all.complete();
-    Warp& mine = warp();
-    mine.members--;
-    if (mine.members && mine.arrived == mine.members) mine.complete();
+    grid.call();
+    fiber().finished = grid.moved = true;
+    retire(block().all);
+    retire(warp());
     leave();
   }
 }
 
 inline void resume(unsigned number) {
-  block.current = number;
-  if (_setjmp(block.scheduler)) return;
+  grid.current = number;
+  if (_setjmp(grid.scheduler)) return;
   Fiber& next = fiber();
   if (next.begun) _longjmp(next.state, 1);
   next.begun = true;
@@ -150,32 +161,41 @@ inline std::vector<unsigned> make_order(unsigned n, int order) {
   return numbers;
 }
 
-inline void run_block(unsigned number, unsigned threads, const std::vector<unsigned>& order) {
+inline void begin(Block& block, unsigned number, unsigned threads) {
   block.index.x = number;
   block.all = Barrier{threads};
   block.warps.assign((threads + 31) / 32, Warp{});
   for (unsigned w = 0; w < block.warps.size(); w++) block.warps[w].members = std::min(32u, threads - 32 * w);
-  std::fill(block.memory.begin(), block.memory.end(), POISON);
-  for (unsigned i = 0; i < threads; i++) {
-    block.fibers[i].finished = false;
-    block.fibers[i].copies.assign(1, {});
-  }
-  for (unsigned left = threads; left;) {
-    block.moved = false;
-    left = 0;
-    for (unsigned i : order)
-      if (!block.fibers[i].finished) {
-        resume(i);
-        left += !block.fibers[i].finished;
-      }
-    if (left && !block.moved) block.failure = "threads wait for others that never come";
-    if (block.failure) return;
-  }
+  block.memory.assign(grid.shared_size + 2 * GUARD, POISON);
+}
+
+inline void check_guards(Block& block) {
   const unsigned char* begin = block.shared();
   for (const unsigned char* p = block.memory.data(); p < begin; p++)
-    if (*p != POISON) block.failure = "a write before the shared memory";
-  for (const unsigned char* p = begin + block.shared_size; p < block.memory.data() + block.memory.size(); p++)
-    if (*p != POISON) block.failure = "a write beyond the shared memory";
+    if (*p != POISON) grid.failure = "a write before the shared memory";
+  for (const unsigned char* p = begin + grid.shared_size; p < block.memory.data() + block.memory.size(); p++)
+    if (*p != POISON) grid.failure = "a write beyond the shared memory";
+}
+
+// Run the blocks of these numbers at the same time.
+inline void run_blocks(const std::vector<unsigned>& numbers, const std::vector<unsigned>& order) {
+  for (size_t i = 0; i < numbers.size(); i++) begin(grid.here[i], numbers[i], grid.threads.x);
+  for (unsigned i : order) {
+    grid.fibers[i].finished = false;
+    grid.fibers[i].copies.assign(1, {});
+  }
+  for (size_t left = order.size(); left;) {
+    grid.moved = false;
+    left = 0;
+    for (unsigned i : order)
+      if (!grid.fibers[i].finished && !grid.failure) {
+        resume(i);
+        left += !grid.fibers[i].finished;
+      }
+    if (left && !grid.moved) grid.failure = "threads wait for others that never come";
+    if (grid.failure) return;
+  }
+  for (Block& block : grid.here) check_guards(block);
 }
 
 template <class... Parameters, size_t... I>
@@ -183,47 +203,45 @@ void call_kernel(void (*kernel)(Parameters...), void** arguments, std::index_seq
   kernel(*(Parameters*)arguments[I]...);
 }
 
-// Run a kernel; `arguments` has the address of each. Returns what went wrong, or null.
+// Run a kernel, its blocks one after the other or all together; `arguments` has the address of each argument. Returns
+// what went wrong, or null.
 template <class... Parameters>
 const char* launch(void (*kernel)(Parameters...), unsigned blocks, unsigned threads, size_t shared, int order,
-                   void** arguments) {
-  block.call = [=] { call_kernel(kernel, arguments, std::index_sequence_for<Parameters...>()); };
-  block.failure = nullptr;
-  block.blocks.x = blocks;
-  block.threads.x = threads;
-  block.shared_size = shared;
-  block.memory.resize(shared + 2 * GUARD);
-  if (block.fibers.size() < threads) block.fibers.resize(threads);
-  const std::vector<unsigned> thread_order = make_order(threads, order);
-  for (unsigned number : make_order(blocks, order)) {
-    run_block(number, threads, thread_order);
-    if (block.failure) {
-      block.fibers.clear();  // those that still wait will not be resumed
-      break;
-    }
-  }
-  return block.failure;
+                   bool together, void** arguments) {
+  grid.call = [=] { call_kernel(kernel, arguments, std::index_sequence_for<Parameters...>()); };
+  grid.failure = nullptr;
+  grid.blocks.x = blocks;
+  grid.threads.x = threads;
+  grid.shared_size = shared;
+  const unsigned at_once = together ? blocks : 1;
+  grid.here.resize(at_once);
+  if (grid.fibers.size() < at_once * threads) grid.fibers.resize(at_once * threads);
+  const std::vector<unsigned> block_order = make_order(blocks, order), in_turn = make_order(at_once * threads, order);
+  for (unsigned first = 0; first < blocks && !grid.failure; first += at_once)
+    run_blocks({block_order.begin() + first, block_order.begin() + first + at_once}, in_turn);
+  if (grid.failure) grid.fibers.clear();  // those that still wait will not be resumed
+  return grid.failure;
 }
 
 inline Index thread_index() {
   Index index;
-  index.x = block.current;
+  index.x = thread();
   return index;
 }
 
 }  // namespace on_cpu
 
 #define threadIdx (on_cpu::thread_index())
-#define blockIdx (on_cpu::block.index)
-#define blockDim (on_cpu::block.threads)
-#define gridDim (on_cpu::block.blocks)
+#define blockIdx (on_cpu::block().index)
+#define blockDim (on_cpu::grid.threads)
+#define gridDim (on_cpu::grid.blocks)
 
-inline void __syncthreads() { on_cpu::wait(on_cpu::block.all); }
+inline void __syncthreads() { on_cpu::wait(on_cpu::block().all); }
 
 template <class T>
 T __shfl_xor_sync(u32, T value, int distance) {
   on_cpu::Warp& warp = on_cpu::warp();
-  const unsigned lane = on_cpu::block.current % 32;
+  const unsigned lane = on_cpu::thread() % 32;
   memcpy(&warp.value[lane], &value, sizeof(T));
   on_cpu::wait(warp);
   T other;
@@ -249,6 +267,24 @@ void wait_for_copies() {
     groups.erase(groups.begin());
   }
 }
+
+// ---- between blocks ----
+
+inline void add_release(u32* counter) { ++*counter; }
+inline u32 load_acquire(const u32* counter) { return *counter; }
+template <class T>
+T load_shared_by_blocks(const T* address) {
+  return *address;
+}
+
+// Nanoseconds: a millisecond for each look at the clock, which is how often who waits has let all others run.
+inline u64 look_at_clock() {
+  on_cpu::grid.moved = true;
+  on_cpu::leave();
+  return on_cpu::grid.time += 1000000;
+}
+
+// ---- numbers of fewer bits, and the matrix units ----
 
 inline float as_float(u32 bits) {
   float x;
@@ -278,7 +314,7 @@ template <class ElementOfA, class ElementOfB>
 void multiply_by_warp(float (&sum)[4], const u32 (&a)[4], const u32 (&b)[2], int depth, ElementOfA element_a,
                       ElementOfB element_b) {
   on_cpu::Warp& warp = on_cpu::warp();
-  const int lane = on_cpu::block.current % 32;
+  const int lane = on_cpu::thread() % 32;
   memcpy(warp.a[lane], a, sizeof a);
   memcpy(warp.b[lane], b, sizeof b);
   on_cpu::wait(warp);
