@@ -53,7 +53,7 @@ class StreamedSamples:
             self._uploads = Uploads()
             self._rooms = [self._uploads.room((rows, self.shape[1]), self.dtype) for _ in range(2)]
             self._ring = zeros((2 * rows, self.shape[1]), self.dtype)
-            # Of each half, what copied to it last, and the mark after what computed on it last, or filled it with zeros.
+            # Of each half: what copied to it last, and the mark after what computed on it last, or made it.
             self._copied, self._computed = [None, None], [self._uploads.mark()] * 2
         return self._ring
 

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from fastnn.bench import peers, trainers
+from fastnn.bench import peers, runner, trainers
 from fastnn.bench.peak import Peak
 
 import fastnn
@@ -22,7 +22,12 @@ def run_command(*options, env=None):
 
 @pytest.fixture
 def task():
-    return peers.make_task((784, 12, 10), 64, 640, 1, "digits")
+    return runner.make_task((784, 12, 10), 64, 640, 1, fastnn.datasets.load("digits"))
+
+
+def disagreeing(losses):
+    contenders = {name: peers.contender(name, 1) for name in losses}
+    return runner.disagreeing(losses, losses[peers.REFERENCE], contenders)
 
 
 def test_command_compares_and_writes(tmp_path):
@@ -64,26 +69,30 @@ def test_trainers_agree_with_float64(task):
     network.set_weights(task.weights)
     history = network.fit(task.x, task.y, epochs=2, batch_size=64, optimizer=fastnn.SGD(trainers.LEARNING_RATE))
     for name in ("fastnn numba", "fastnn numpy", "plain numpy loop"):
-        run = trainers.TRAINERS[name](task)
-        losses = [run(order) for _, order in zip(range(2), peers.orders(task.sizes, len(task.x)), strict=False)]
+        run = trainers.TRAINERS[name](task).run
+        losses = [run(order) for _, order in zip(range(2), runner.orders(task.sizes, len(task.x)), strict=False)]
         np.testing.assert_allclose(losses, history.loss, rtol=1e-5, err_msg=name)
 
 
 def test_who_trains_something_else_is_left_out():
     losses = {peers.REFERENCE: 0.5, peers.OWN: 0.50001, "JAX scan": 0.502, "scikit-learn": 0.52}
-    assert list(peers.disagreeing(losses)) == ["JAX scan"]
+    assert list(disagreeing(losses)) == ["JAX scan"]
     losses["fastnn numba, bf16"] = float("nan")
-    assert "is not 0.5" in peers.disagreeing(losses)["fastnn numba, bf16"]
+    assert "is not 0.5" in disagreeing(losses)["fastnn numba, bf16"]
 
 
 def test_wrong_trainer_is_found(task):
     """The gate, fed a trainer that begins with other weights."""
-    orders = peers.orders(task.sizes, len(task.x))
-    order = next(orders)
-    right = trainers.make_fastnn("numpy")(task)(order)
+    order = next(runner.orders(task.sizes, len(task.x)))
+    right = trainers.make_fastnn(task, "numpy").run(order)
     wrong_task = task._replace(weights=[(W * 1.05, b) for W, b in task.weights])
-    wrong = trainers.make_plain_numpy(wrong_task)(order)
-    assert peers.disagreeing({peers.REFERENCE: right, "plain numpy loop": wrong})
+    wrong = trainers.make_plain_numpy(wrong_task).run(order)
+    assert disagreeing({peers.REFERENCE: right, "plain numpy loop": wrong})
+
+
+def test_fewer_samples_than_a_batch_are_refused():
+    with pytest.raises(SystemExit, match="less than a mini-batch of 64"):
+        runner.make_task((784, 12, 10), 64, 63, 1, fastnn.datasets.load("digits"))
 
 
 def test_operations_are_counted(task):
