@@ -304,14 +304,24 @@ FAULTS = {
     "another row of a fragment": ("dense", "tile.cuh", "lane / 4 + r / 2 * 8, n0", "lane / 4 + r % 2 * 8, n0"),
     "column sums over the product's": ("dense_gradient", "products.cu", "__syncthreads();  // shared", "// shared"),
     "column sums before they are there": ("dense_sgd", "products.cu", "= sum;\n  }\n  __syncthreads();", "= sum;\n  }"),
-    "warps' sums before they are there": ("loss_gradient", "loss.cu", "= value;\n  __syncthreads();", "= value;"),
-    "warps' sums written over others": ("loss_gradient", "loss.cu", "{\n  __syncthreads();\n  if (thr", "{\n  if (thr"),
-    "shared memory beyond its end": ("loss_gradient", "loss.cu", "places[threadIdx.x / 32] =", "places[threadIdx.x] ="),
+    "warps' sums before they are there": ("loss_gradient", "loss.cuh", "= value;\n  __syncthreads();", "= value;"),
+    "warps' sums written over others": (
+        "loss_gradient",
+        "loss.cuh",
+        "{\n  __syncthreads();\n  if (thr",
+        "{\n  if (thr",
+    ),
+    "shared memory beyond its end": (
+        "loss_gradient",
+        "loss.cuh",
+        "places[threadIdx.x / 32] =",
+        "places[threadIdx.x] =",
+    ),
     "a shuffle that not all lanes reach": (
         "dense",
-        "loss.cu",
-        "    sum = sum_over",
-        "    if (lane < 16) sum = sum_over",
+        "loss.cuh",
+        "  sum = sum_over_warp(sum);\n  for",
+        "  if (lane < 16) sum = sum_over_warp(sum);\n  for",
     ),
 }
 
