@@ -154,8 +154,8 @@ def fit(
     )
     network.task = space.task
     with network.kernels.limit_threads(network.threads):
-        history.plan = space.plan
         history.compile_seconds = _compile(trainer, show)
+        history.plan = space.plan  # some backends decide on it now
         for number in range(epochs):
             with _progress(show, number, epochs, space.n_samples) as report:
                 start = time.perf_counter()

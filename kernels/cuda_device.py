@@ -27,6 +27,8 @@ __all__ = [
     "free_memory",
     "load",
     "multiprocessors",
+    "resident_blocks",
+    "shared_limit",
     "synchronize",
     "to_numpy",
     "versions",
@@ -134,6 +136,12 @@ def multiprocessors() -> int:
     return cupy.cuda.Device().attributes["MultiProcessorCount"]
 
 
+@functools.cache
+def shared_limit() -> int:
+    """Bytes of shared memory that a block can have."""
+    return cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]
+
+
 def versions() -> dict[str, str]:
     found = {"cupy": cupy.__version__, "cuda": _version(_runtime.runtimeGetVersion())}
     driver = _runtime.driverGetVersion()
@@ -189,7 +197,9 @@ class _Loaded:
 
     def __init__(self, module: Module) -> None:
         self._name = f"{module.file} ({' '.join(module.macros)})"
-        self._raw = cupy.RawModule(code=module.text(), options=("-std=c++17",))
+        self._raw = cupy.RawModule(
+            code=module.text(), options=("-std=c++17",), enable_cooperative_groups=module.together
+        )
         self._kernels: dict[str, Any] = {}
         try:
             self._raw.compile()
@@ -199,12 +209,16 @@ class _Loaded:
 
     def start(self, name: str, blocks: int, threads: int, shared: int, *arguments: Any) -> None:
         """Launch a kernel; whole numbers go to it as ``long long``, others as ``double``, arrays as pointers."""
+        self.kernel(name, shared)((blocks,), (threads,), arguments, shared_mem=shared)
+
+    def kernel(self, name: str, shared: int) -> Any:
+        """CuPy's kernel of that name, ready to have `shared` bytes of shared memory."""
         kernel = self._kernels.get(name)
         if kernel is None:
             kernel = self._kernels[name] = self._raw.get_function(name)
         if shared > _STATIC_SHARED and shared > kernel.max_dynamic_shared_size_bytes:  # asks the driver
             kernel.max_dynamic_shared_size_bytes = shared
-        kernel((blocks,), (threads,), arguments, shared_mem=shared)
+        return kernel
 
 
 @functools.cache
@@ -217,6 +231,13 @@ def load(module: Module) -> _Loaded:
         If it does not compile; with the architecture and the compiler's log.
     """
     return _Loaded(module)
+
+
+def resident_blocks(loaded: _Loaded, name: str, threads: int, shared: int) -> int:
+    """How many blocks of a kernel can be on the device at once."""
+    function = loaded.kernel(name, shared).kernel.ptr
+    each = cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(function, threads, shared)
+    return each * multiprocessors()
 
 
 def capture(work: Callable[[], None]) -> Any:

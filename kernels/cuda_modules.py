@@ -90,10 +90,12 @@ def choose_tile(product: Product, real: str, precision: str | None, multiprocess
     return min(TILES[real], key=cycles)
 
 
-def module(file: str, real: str, precision: str | None = None, tile: Tile | None = None) -> Module:
-    """A source for one type; products.cu also for a precision and a tile."""
+def module(
+    file: str, real: str, precision: str | None = None, tile: Tile | None = None, together: bool = False
+) -> Module:
+    """A source for one type; where it has matrix products also for a precision, and for a tile."""
     macros = (f"REAL={real}", *((precision.upper(),) if precision else ()), *(tile.macros() if tile else ()))
-    return Module(file, macros)
+    return Module(file, macros, together)
 
 
 def all_modules() -> Iterator[Module]:
@@ -101,4 +103,6 @@ def all_modules() -> Iterator[Module]:
     for real in REALS.values():
         yield from (module(file, real) for file in ("batch.cu", "loss.cu", "optimizers.cu"))
         for precision in (None, *PRECISIONS) if real == "float" else (None,):
+            if real == "float":
+                yield module("persistent.cu", real, precision, together=True)
             yield from (module("products.cu", real, precision, tile) for tile in TILES[real])

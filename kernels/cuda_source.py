@@ -22,6 +22,7 @@ class Module(NamedTuple):
 
     file: str
     macros: tuple[str, ...]
+    together: bool = False  # its kernels' blocks wait for each other, so all have to be on the device at once
 
     def text(self) -> str:
         """The whole source, without any ``#include`` left but those of the platform's own headers."""

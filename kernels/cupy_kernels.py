@@ -3,9 +3,8 @@
 Each function here launches a kernel of ``cuda/``: it says how many blocks, and in which tiles a matrix product goes.
 `cuda_device` does the launching.
 
-`step` is counted from the team's counter in device memory. So the same arguments serve all mini-batches, and the
-launches of some of them, recorded as a CUDA graph, are replayed for the rest of the epoch: that is the plan "graph".
-With "eager" each is launched by the interpreter. FASTNN_CUDA_PLAN chooses; unset, it is "graph".
+`step` is counted from the team's counter in device memory, so that the same launches serve all mini-batches: see
+`cuda_team`, which runs them.
 """
 
 import os
@@ -18,18 +17,16 @@ from fastnn.kernels.codes import IDENTITY, PRECISIONS, SOFTMAX
 from fastnn.kernels.cuda_device import (
     asarray,
     capability,
-    capture,
     device,
     free_memory,
-    load,
-    multiprocessors,
     synchronize,
     to_numpy,
     versions,
     zeros,
 )
-from fastnn.kernels.cuda_modules import REALS, Product, choose_tile, module
+from fastnn.kernels.cuda_modules import REALS, Product
 from fastnn.kernels.cuda_stream import StreamedSamples
+from fastnn.kernels.cuda_team import Member
 from fastnn.kernels.threads import limit_blas_threads
 
 from fastnn.errors import SettingError
@@ -62,9 +59,7 @@ __all__ = [
     "zeros",
 ]
 
-_THREADS = 256  # of a block that goes through arrays element by element
 _WARPS = 32  # of the one block that sums up the loss
-_REPLAYED = 16  # mini-batches in a graph: launching one costs a few microseconds, whatever is in it
 
 
 # ---- the batch ------------------------------------------------------------------------------------------------------
@@ -186,7 +181,7 @@ def precisions() -> tuple[str, ...]:
 
 
 def make_team(threads: int, sizes: Sequence[int], rows: int, dtype: np.dtype, precision: str | None) -> Sequence[Any]:
-    return (_Member(REALS[np.dtype(dtype).name], precision),)
+    return (Member(REALS[np.dtype(dtype).name], precision),)
 
 
 def plan(member: Any) -> str:
@@ -194,8 +189,7 @@ def plan(member: Any) -> str:
 
 
 def prepare(function: Callable, call: tuple) -> None:
-    work, *_ = _read_call(function, call)
-    call[-1].rehearse(lambda: work(1))
+    call[-1].prepare(*_read_call(function, call))
 
 
 def launch(function: Callable, calls: Sequence[tuple]) -> None:
@@ -206,103 +200,17 @@ def launch(function: Callable, calls: Sequence[tuple]) -> None:
         function(*call)
 
 
-def _read_call(function: Callable, call: tuple) -> tuple[Callable[[int], None], bool, int, int, tuple]:
+def _read_call(function: Callable, call: tuple) -> tuple[Callable[[int], None], int, int, tuple]:
     """An entry of the step begins with a range of mini-batches, or with the one that it is for."""
     if isinstance(call[1], int):
         first, last, *rest = call
-        return lambda n: function(0, n, *rest), True, first, last, (function, *rest)
+        return lambda n: function(0, n, *rest), first, last, (function, *rest)
     first, *rest = call
-    return lambda n: function(0, *rest), False, first, first + 1, (function, *rest)
+    return lambda n: function(0, *rest), first, first + 1, (function, *rest)
 
 
 def limit_threads(n: int) -> AbstractContextManager[None]:
     return limit_blas_threads(n)  # the host's part alone
-
-
-def _chosen_plan() -> str:
-    plan = os.environ.get("FASTNN_CUDA_PLAN") or "graph"
-    if plan not in ("eager", "graph"):
-        raise SettingError(f"FASTNN_CUDA_PLAN must be eager or graph, got {plan!r}")
-    return plan
-
-
-class _Member:
-    """What launches of one network share: the type of its arrays, the counter of mini-batches, its graphs.
-
-    Parameters
-    ----------
-    real : {"float", "double"}
-    precision : {None, "bf16", "tf32"}
-    """
-
-    def __init__(self, real: str, precision: str | None) -> None:
-        self.plan = _chosen_plan()
-        self.counter = zeros((1,), np.dtype(np.int64))
-        self._real, self._precision = real, precision
-        self._rehearsing = False
-        self._kept: dict[tuple, tuple] = {}  # what graphs work on: they hold no references themselves
-        self._graphs: dict[tuple, Any] = {}
-
-    def start(self, file: str, kernel: str, blocks: int, threads: int, shared: int, *arguments: Any) -> None:
-        """Launch a kernel of a file other than products.cu."""
-        self._start(module(file, self._real), kernel, blocks, threads, shared, arguments)
-
-    def each(self, file: str, kernel: str, size: int, *arguments: Any) -> None:
-        """Launch a kernel that goes through `size` elements."""
-        if size:
-            self.start(file, kernel, -(-size // _THREADS), _THREADS, 0, *arguments)
-
-    def multiply(self, kernel: str, product: Product, *arguments: Any) -> None:
-        """Launch a kernel that computes a matrix product."""
-        tile = choose_tile(product, self._real, self._precision, multiprocessors())
-        compiled = module("products.cu", self._real, self._precision, tile)
-        shared = tile.shared(self._real, product)
-        self._start(compiled, kernel, tile.blocks(product), tile.threads, shared, arguments)
-
-    def _start(self, compiled: Any, kernel: str, blocks: int, threads: int, shared: int, arguments: tuple) -> None:
-        loaded = load(compiled)
-        if not self._rehearsing:
-            loaded.start(kernel, blocks, threads, shared, *arguments)
-
-    def rehearse(self, work: Callable[[], None]) -> None:
-        """Compile what `work` would launch, and launch nothing."""
-        self._rehearsing = True
-        try:
-            work()
-        finally:
-            self._rehearsing = False
-
-    def run(self, work: Callable[[int], None], many: bool, first: int, last: int, called: tuple) -> None:
-        """Do mini-batches `first` to ``last - 1``.
-
-        ``work(n)`` launches n of them, counted from the counter: always the same ones for the same objects in `called`,
-        a function and its arguments. Without `many`, n is always 1.
-        """
-        data = called[1]
-        self.start("optimizers.cu", "set_counter", 1, 1, 0, self.counter, first)
-        spans = data.x.feed(data.order, data.batch_size, first, last) if _is_streamed(data.x) else [(first, last)]
-        for begin, end in spans:
-            if many and self.plan == "graph":
-                self._replay(work, end - begin, called)
-            else:
-                self._work(work, end - begin)
-
-    def _work(self, work: Callable[[int], None], n: int) -> None:
-        work(n)
-        self.start("optimizers.cu", "advance_counter", 1, 1, 0, self.counter, n)
-
-    def _replay(self, work: Callable[[int], None], count: int, called: tuple) -> None:
-        key = tuple(map(id, called))
-        if key not in self._kept and count > 0:
-            self._kept[key] = called[:-1]  # the last is this member
-            self._work(work, 1)  # loads the kernels, which cannot be done under capture
-            count -= 1
-        while count > 0:
-            n = _REPLAYED if count >= _REPLAYED else 1
-            if (key, n) not in self._graphs:
-                self._graphs[key, n] = capture(lambda n=n: self._work(work, n))
-            self._graphs[key, n].launch()
-            count -= n
 
 
 def _is_streamed(x: Any) -> bool:

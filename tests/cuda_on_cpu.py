@@ -48,7 +48,7 @@ capturing = threading.local()  # its `launches` are those of the graph that this
 def load_kernels() -> types.ModuleType:
     """`fastnn.kernels.cupy_kernels` over this module instead of a device."""
     with mock.patch.dict(sys.modules, {"fastnn.kernels.cuda_device": sys.modules[__name__]}):
-        for name in ("cupy_kernels", "cuda_stream"):
+        for name in ("cupy_kernels", "cuda_team", "cuda_persistent", "cuda_stream"):
             sys.modules.pop(f"fastnn.kernels.{name}", None)
         specification = importlib.util.find_spec("fastnn.kernels.cupy_kernels")
         module = importlib.util.module_from_spec(specification)
@@ -79,6 +79,14 @@ def multiprocessors():
     return 132
 
 
+def shared_limit():
+    return 227 * 1024
+
+
+def resident_blocks(loaded, name, threads, shared):
+    return multiprocessors()
+
+
 def versions():
     return {}
 
@@ -101,6 +109,10 @@ class DeviceArray(np.ndarray):
 
     def __array_function__(self, function, kinds, arguments, options):
         raise TypeError(f"numpy.{function.__name__} of an array of the device")
+
+    @property
+    def __cuda_array_interface__(self):
+        return {"data": (self.ctypes.data, False)}
 
     def __setitem__(self, key, value):
         if isinstance(value, np.ndarray) and not isinstance(value, DeviceArray):
@@ -144,10 +156,10 @@ def free_memory():
 class Loaded:
     launches = 0  # of all modules
 
-    def __init__(self, library):
-        self._library = library
+    def __init__(self, library, together=False):
+        self._library, self._together = library, together
 
-    def start(self, name, blocks, threads, shared, *arguments, together=False):
+    def start(self, name, blocks, threads, shared, *arguments):
         function = getattr(self._library, f"launch_{name}")
         function.restype = ctypes.c_char_p
         values = [as_c(argument) for argument in arguments]
@@ -157,7 +169,7 @@ class Loaded:
 
         def run():
             Loaded.launches += 1
-            failure = function(blocks, threads, ctypes.c_size_t(shared), Loaded.launches % ORDERS, together, pointers)
+            failure = function(blocks, threads, ctypes.c_size_t(shared), Loaded.launches % ORDERS, self._together, pointers)
             assert failure is None, f"{name}: {failure.decode()}"
             return kept
 
@@ -174,7 +186,7 @@ def as_c(argument):
 
 @functools.cache
 def load(module):
-    return Loaded(ctypes.CDLL(str(build(module.text(), module.file))))
+    return Loaded(ctypes.CDLL(str(build(module.text(), module.file))), module.together)
 
 
 def build(text, name):

@@ -238,6 +238,8 @@ inline Index thread_index() {
 
 inline void __syncthreads() { on_cpu::wait(on_cpu::block().all); }
 
+inline void __syncwarp() { on_cpu::wait(on_cpu::warp()); }
+
 template <class T>
 T __shfl_xor_sync(u32, T value, int distance) {
   on_cpu::Warp& warp = on_cpu::warp();

@@ -65,6 +65,26 @@ __device__ __forceinline__ void multiply_bf16(float (&sum)[4], const u32 (&a)[4]
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+// Between blocks: what was written before an `add_release` is seen after a `load_acquire` that sees it.
+__device__ __forceinline__ void add_release(u32* counter) {
+  asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory");
+}
+
+__device__ __forceinline__ u32 load_acquire(const u32* counter) {
+  u32 value;
+  asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(counter) : "memory");
+  return value;
+}
+
+// What another block has written: from the second-level cache, which all share.
+__device__ __forceinline__ float load_shared_by_blocks(const float* address) { return __ldcg(address); }
+
+__device__ __forceinline__ u64 look_at_clock() {  // nanoseconds
+  u64 now;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
+  return now;
+}
+
 #endif
 
 // The mini-batch that a kernel works on.

@@ -1,0 +1,212 @@
+"""The plan "persistent": one launch does all mini-batches of an epoch, with the parameters in shared memory.
+
+Which networks are fit for it is said in `find_obstacle`, and how many blocks share one in `choose_blocks`. The kernel,
+and how a network is divided, are in ``cuda/persistent.cu``.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from fastnn.kernels.codes import GELU, PLAIN_SGD, SGD
+from fastnn.kernels.cuda_device import asarray, load, multiprocessors, resident_blocks, shared_limit, to_numpy, zeros
+from fastnn.kernels.cuda_modules import module
+from fastnn.kernels.cuda_stream import StreamedSamples
+
+from fastnn.errors import BackendError
+
+__all__ = ["Launch", "find_obstacle"]
+
+_FILE = "persistent.cu"
+_MAX_LAYERS = 8
+_THREADS = 256
+_STATE = 832  # bytes: struct State of the kernel, in whole 16
+_LAYER = np.dtype([(name, np.int64) for name in ("n_in", "n_out", "activation", "weights", "bias")])
+_JOB = np.dtype(  # struct Job of the kernel
+    [(name, np.uint64) for name in ("x", "labels", "targets", "order", "rates", "params", "velocity")]
+    + [(name, np.uint64) for name in ("losses", "hits", "partial", "total")]
+    + [(name, np.int64) for name in ("blocks", "n_layers", "has_labels", "has_bias", "has_velocity", "nesterov")]
+    + [(name, np.int64) for name in ("loss", "task", "first", "last", "batch_size", "rows", "room")]
+    + [(name, np.float64) for name in ("scale", "shift", "momentum", "weight_decay")]
+    + [("layers", _LAYER, _MAX_LAYERS), ("arrived", np.int64), ("failed", np.int64)]
+)
+
+
+class Size(NamedTuple):
+    """What the shared memory of a block depends on."""
+
+    sizes: tuple[int, ...]  # units, layer by layer
+    rows: int  # of a mini-batch
+    item: int  # bytes of a feature, as it is in the data set
+    velocity: bool
+    scratch: int  # elements, for matrix units
+
+
+# ---- fit or not -----------------------------------------------------------------------------------------------------
+
+
+def find_obstacle(member: Any, data: Any, layers: Any, buffers: Any, objective: Any) -> str | None:
+    """Why this network cannot be trained by one launch; None if it can."""
+    if member.real != "float":
+        return "it is for float32 alone"
+    if objective.optimizer not in (PLAIN_SGD, SGD):
+        return "it is for SGD, with or without momentum, alone"
+    if any(layers.dropout) or data.sample_weight.size:
+        return "it has neither dropout nor sample weights"
+    if GELU in layers.activations:
+        return "it does not have gelu"
+    if len(layers.weights) > _MAX_LAYERS:
+        return f"it is for at most {_MAX_LAYERS} layers of weights"
+    if isinstance(data.x, StreamedSamples) or data.x.dtype.name not in ("uint8", "float32"):
+        return "samples must be uint8 or float32, and fit the device's memory"
+    if choose_blocks(_size(member, data, layers, buffers, objective)) is None:
+        return "the network and a mini-batch of samples do not fit the shared memory of the device"
+    return None
+
+
+def _size(member: Any, data: Any, layers: Any, buffers: Any, objective: Any) -> Size:
+    sizes = (*(W.shape[0] for W in layers.weights), layers.weights[-1].shape[1])
+    scratch = _THREADS // 32 * 128 if member.precision else 0
+    return Size(sizes, len(buffers.a[0]), data.x.dtype.itemsize, objective.state1.size > 0, scratch)
+
+
+def shared_bytes(size: Size, blocks: int, buffers: int) -> int:
+    """Shared memory of the block that has the most; the kernel's `lay_out` and `train_span` count the same."""
+
+    def padded(n: int) -> int:
+        return -(-n // 4) * 4
+
+    last = len(size.sizes) - 2
+    stride = ((size.sizes[0] * size.item + 3) // 4 | 1) * 4
+    elements = _THREADS // 32 * 2 + padded(size.scratch) + padded(buffers * size.rows * stride // 4)
+    for layer, (n_in, n_out) in enumerate(zip(size.sizes[:-1], size.sizes[1:], strict=True)):
+        split = _split(layer, last)
+        n_in = -(-n_in // blocks) if split == "rows" else n_in
+        n_out = -(-n_out // blocks) if split == "columns" else n_out
+        parameters = padded(n_in * n_out) + padded(n_out)
+        elements += parameters * (2 if size.velocity else 1)
+        elements += padded(size.rows * n_out) * (2 if split == "columns" or layer == last else 1)
+    return _STATE + 4 * (elements + 2 * padded(size.rows * size.sizes[-1]))
+
+
+def _split(layer: int, last: int) -> str:
+    return "rows" if layer % 2 else "whole" if layer == last else "columns"
+
+
+def room_for_exchange(size: Size) -> int:
+    """Elements of the largest sum over the blocks."""
+    last = len(size.sizes) - 2
+    exchanged = [1]
+    for layer, (n_in, n_out) in enumerate(zip(size.sizes[:-1], size.sizes[1:], strict=True)):
+        if _split(layer, last) == "rows":
+            exchanged.append(n_out)
+        elif layer > 0:
+            exchanged.append(n_in)
+    return size.rows * max(exchanged)
+
+
+def choose_blocks(size: Size) -> tuple[int, int] | None:
+    """How many blocks share the network, and whether each has one or two mini-batches of samples; None if none do.
+
+    More blocks have less to compute each, and wait longer for each other. The count of cycles is rough.
+    """
+    most = min(multiprocessors(), max(size.sizes[1:-1], default=1))
+    fit = [
+        (blocks, buffers)
+        for blocks in sorted({*(2**i for i in range(most.bit_length())), most})
+        for buffers in (2, 1)
+        if shared_bytes(size, blocks, buffers) <= shared_limit()
+    ]
+    return min(fit, key=lambda choice: _cycles(size, *choice), default=None)
+
+
+_PER_CYCLE = 32  # multiply-adds of a block that reads its operands from shared memory
+_MEETING = 2000  # cycles until all blocks have met
+_FEW = 1024  # elements that every block sums up by itself: FEW in the kernel
+_FETCH = 1500  # cycles until samples that are waited for have come
+
+
+def _cycles(size: Size, blocks: int, buffers: int) -> float:
+    """Of a mini-batch."""
+    last, products, exchanges = len(size.sizes) - 2, 0.0, 0.0
+    for layer, (n_in, n_out) in enumerate(zip(size.sizes[:-1], size.sizes[1:], strict=True)):
+        share = 1 if _split(layer, last) == "whole" else blocks
+        products += (2 if layer == 0 else 3) * size.rows * math.ceil(n_in * n_out / share)
+        if blocks > 1 and layer > 0 and _split(layer, last) != "whole":
+            count = size.rows * (n_out if layer % 2 else n_in)
+            few = count <= _FEW
+            reads = count * blocks if few else count * 2
+            exchanges += _MEETING * (1 if few else 2) + 4 * reads / _THREADS
+    return products / _PER_CYCLE + exchanges + (_FETCH if buffers == 1 else 0)
+
+
+# ---- the launch -----------------------------------------------------------------------------------------------------
+
+
+class Launch:
+    """One launch that trains networks of the same sizes side by side, each on blocks of its own.
+
+    Parameters
+    ----------
+    member : fastnn.kernels.cuda_team.Member
+    calls : sequence of (data, layers, buffers, objective)
+        Of each network, as an entry of the step has them. All must be fit for it: see `find_obstacle`.
+    """
+
+    def __init__(self, member: Any, calls: Sequence[tuple]) -> None:
+        size = _size(member, *calls[0])
+        choice = choose_blocks(size)
+        assert choice is not None
+        self._blocks, self._buffers = choice
+        self._kernel, self._shared = f"train_{calls[0][0].x.dtype.name}", shared_bytes(size, *choice)
+        self._loaded = load(module(_FILE, member.real, member.precision, together=True))
+        room = room_for_exchange(size)
+        self._exchanges = [zeros((2 * self._blocks + 1, room), np.dtype(np.float32)) for _ in calls]
+        self._jobs = np.array([_describe(size, *call) for call in calls])
+        for job, exchange in zip(self._jobs, self._exchanges, strict=True):
+            job["blocks"], job["room"] = self._blocks, room
+            job["partial"], job["total"] = _address(exchange), _address(exchange[2 * self._blocks :])
+
+    def run(self, first: int, last: int) -> None:
+        """Train on mini-batches `first` to ``last - 1``.
+
+        Raises
+        ------
+        BackendError
+            If not all blocks can be on the device at once, or one was lost.
+        """
+        blocks = self._blocks * len(self._jobs)
+        there = resident_blocks(self._loaded, self._kernel, _THREADS, self._shared)
+        if there < blocks:  # CuPy would launch fewer, for which the others wait
+            raise BackendError(f"{blocks} blocks have to be on the device at once, and {there} can")
+        self._jobs["first"], self._jobs["last"] = first, last
+        table = asarray(self._jobs.view(np.int64))
+        self._loaded.start(self._kernel, blocks, _THREADS, self._shared, table, self._blocks, self._buffers)
+        if to_numpy(table).view(_JOB)["failed"].any():
+            raise BackendError("a block of the persistent kernel did not come to where the others waited for it")
+
+
+def _describe(size: Size, data: Any, layers: Any, buffers: Any, objective: Any) -> np.ndarray:
+    """The network and its data as the kernel reads them."""
+    job = np.zeros((), _JOB)
+    job["x"], job["labels"], job["targets"], job["order"] = map(
+        _address, (data.x, data.labels, data.targets, data.order)
+    )
+    for name in ("rates", "params", "losses", "hits"):
+        job[name] = _address(getattr(objective, name))
+    job["velocity"], job["has_velocity"], job["nesterov"] = _address(objective.state1), size.velocity, objective.variant
+    job["n_layers"], job["rows"], job["batch_size"] = len(layers.weights), size.rows, data.batch_size
+    job["has_labels"], job["has_bias"] = data.labels.size > 0, layers.biases[0].size > 0
+    job["loss"], job["task"], job["scale"], job["shift"] = objective.loss, objective.task, data.scale, data.shift
+    job["momentum"], job["weight_decay"] = objective.beta1, objective.weight_decay
+    start = _address(objective.params)
+    for i, (W, b, activation) in enumerate(zip(layers.weights, layers.biases, layers.activations, strict=True)):
+        bias = (_address(b) - start) // 4 if b.size else 0
+        job["layers"][i] = (*W.shape, activation, (_address(W) - start) // 4, bias)
+    return job
+
+
+def _address(array: Any) -> int:
+    """Where an array of the device begins; 0 for an empty one."""
+    return array.__cuda_array_interface__["data"][0] if array.size else 0

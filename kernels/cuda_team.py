@@ -1,0 +1,148 @@
+"""Who launches the kernels of a network, and how: the plans.
+
+With "eager" each kernel is launched by the interpreter. With "graph" the launches of some mini-batches are recorded as
+a CUDA graph, and replayed for all others. With "persistent" one launch does them all, where the network is fit for it:
+see `cuda_persistent`. FASTNN_CUDA_PLAN chooses; unset, it is "persistent" where that can be and "graph" elsewhere.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from fastnn.kernels.codes import GRADIENT_ONLY
+from fastnn.kernels.cuda_device import capture, load, multiprocessors, zeros
+from fastnn.kernels.cuda_modules import Module, Product, choose_tile, module
+from fastnn.kernels.cuda_persistent import Launch, find_obstacle
+from fastnn.kernels.cuda_stream import StreamedSamples
+
+from fastnn.errors import BackendError, SettingError
+
+__all__ = ["Member"]
+
+PLANS = ("eager", "graph", "persistent")
+_THREADS = 256  # of a block that goes through arrays element by element
+_REPLAYED = 16  # mini-batches in a graph: launching one costs a few microseconds, whatever is in it
+
+Work = Callable[[int], None]
+
+
+class Member:
+    """What launches of one network share: the type of its arrays, the counter of mini-batches, its graphs.
+
+    An entry of the step comes as ``work(n)``, which launches n mini-batches from the counter on, and `called`: the
+    function and its arguments after the indices. The same objects there always make the same launches.
+
+    Parameters
+    ----------
+    real : {"float", "double"}
+    precision : {None, "bf16", "tf32"}
+    """
+
+    def __init__(self, real: str, precision: str | None) -> None:
+        self._asked = _asked_plan()
+        self.plan = self._asked or "graph"
+        self.counter = zeros((1,), np.dtype(np.int64))
+        self.real, self.precision = real, precision
+        self._rehearsing = False
+        self._kept: dict[tuple, tuple] = {}  # what graphs and launches work on: they hold no references themselves
+        self._graphs: dict[tuple, Any] = {}
+        self._persistent: dict[tuple, Launch] = {}
+
+    # ---- for the kernels ----
+
+    def start(self, file: str, kernel: str, blocks: int, threads: int, shared: int, *arguments: Any) -> None:
+        """Launch a kernel of a file other than products.cu."""
+        self._start(module(file, self.real), kernel, blocks, threads, shared, arguments)
+
+    def each(self, file: str, kernel: str, size: int, *arguments: Any) -> None:
+        """Launch a kernel that goes through `size` elements."""
+        if size:
+            self.start(file, kernel, -(-size // _THREADS), _THREADS, 0, *arguments)
+
+    def multiply(self, kernel: str, product: Product, *arguments: Any) -> None:
+        """Launch a kernel that computes a matrix product."""
+        tile = choose_tile(product, self.real, self.precision, multiprocessors())
+        compiled = module("products.cu", self.real, self.precision, tile)
+        self._start(compiled, kernel, tile.blocks(product), tile.threads, tile.shared(self.real, product), arguments)
+
+    def _start(self, compiled: Module, kernel: str, blocks: int, threads: int, shared: int, arguments: tuple) -> None:
+        loaded = load(compiled)
+        if not self._rehearsing:
+            loaded.start(kernel, blocks, threads, shared, *arguments)
+
+    # ---- for the step ----
+
+    def prepare(self, work: Work, first: int, last: int, called: tuple) -> None:
+        """Decide on a plan, and compile what `work` will launch."""
+        if _trains(called) and self._asked in (None, "persistent"):
+            obstacle = find_obstacle(self, *called[1:-1])
+            if obstacle is None:
+                self.plan = "persistent"
+                self._kept[_key(called)] = called[:-1]
+                self._persistent[_key(called)] = Launch(self, [called[1:-1]])
+                return
+            if self._asked == "persistent":
+                raise BackendError(f"FASTNN_CUDA_PLAN=persistent cannot be had: {obstacle}")
+        if self._asked == "persistent":
+            self.plan = "graph"
+        self._rehearsing = True
+        try:
+            work(1)
+        finally:
+            self._rehearsing = False
+
+    def run(self, work: Work, first: int, last: int, called: tuple) -> None:
+        """Do mini-batches `first` to ``last - 1``."""
+        if first == last:
+            return
+        if self.plan == "persistent":
+            key = _key(called)
+            if key not in self._persistent:
+                self._kept[key] = called[:-1]
+                self._persistent[key] = Launch(self, [called[1:-1]])
+            self._persistent[key].run(first, last)
+            return
+        data = called[1]
+        self.start("optimizers.cu", "set_counter", 1, 1, 0, self.counter, first)
+        streamed = isinstance(data.x, StreamedSamples)
+        spans = data.x.feed(data.order, data.batch_size, first, last) if streamed else [(first, last)]
+        for begin, end in spans:
+            if self.plan == "graph":
+                self._replay(work, end - begin, called)
+            else:
+                self._work(work, end - begin)
+
+    def _work(self, work: Work, n: int) -> None:
+        work(n)
+        self.start("optimizers.cu", "advance_counter", 1, 1, 0, self.counter, n)
+
+    def _replay(self, work: Work, count: int, called: tuple) -> None:
+        key = _key(called)
+        if key not in self._kept:
+            self._kept[key] = called[:-1]  # the last is this member
+            self._work(work, 1)  # loads the kernels, which cannot be done under capture
+            count -= 1
+        while count > 0:
+            n = _REPLAYED if count >= _REPLAYED else 1
+            if (key, n) not in self._graphs:
+                self._graphs[key, n] = capture(lambda n=n: self._work(work, n))
+            self._graphs[key, n].launch()
+            count -= n
+
+
+def _key(called: tuple) -> tuple:
+    return tuple(map(id, called))
+
+
+def _trains(called: tuple) -> bool:
+    """Whether it is the entry of the step that changes parameters."""
+    function, *_, objective, _ = called
+    return function.__name__ == "train_steps" and objective.optimizer != GRADIENT_ONLY
+
+
+def _asked_plan() -> str | None:
+    plan = os.environ.get("FASTNN_CUDA_PLAN") or None
+    if plan not in (None, *PLANS):
+        raise SettingError(f"FASTNN_CUDA_PLAN must be {', '.join(PLANS[:-1])} or {PLANS[-1]}, got {plan!r}")
+    return plan
