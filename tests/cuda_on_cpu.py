@@ -37,7 +37,7 @@ extern "C" const char* launch_{kernel}(unsigned blocks, unsigned threads, size_t
   return on_cpu::launch({kernel}, blocks, threads, shared, order, together, arguments);
 }}
 """
-ORDERS = 5  # of blocks and threads: forwards, backwards, shuffled; see `make_order` in on_cpu.h
+ORDERS = 7  # of blocks and threads: forwards, backwards, shuffled, and whose turn is how long; see `launch` in on_cpu.h
 
 queue = collections.deque()  # what has been launched and has not run
 running = threading.RLock()  # held by who runs it
@@ -53,6 +53,7 @@ def load_kernels() -> types.ModuleType:
         specification = importlib.util.find_spec("fastnn.kernels.cupy_kernels")
         module = importlib.util.module_from_spec(specification)
         specification.loader.exec_module(module)
+        module.persistent = sys.modules["fastnn.kernels.cuda_persistent"]
     return module
 
 
@@ -76,7 +77,7 @@ def capability():
 
 
 def multiprocessors():
-    return 132
+    return 4
 
 
 def shared_limit():
@@ -84,7 +85,7 @@ def shared_limit():
 
 
 def resident_blocks(loaded, name, threads, shared):
-    return multiprocessors()
+    return 16
 
 
 def versions():
@@ -169,7 +170,9 @@ class Loaded:
 
         def run():
             Loaded.launches += 1
-            failure = function(blocks, threads, ctypes.c_size_t(shared), Loaded.launches % ORDERS, self._together, pointers)
+            failure = function(
+                blocks, threads, ctypes.c_size_t(shared), Loaded.launches % ORDERS, self._together, pointers
+            )
             assert failure is None, f"{name}: {failure.decode()}"
             return kept
 

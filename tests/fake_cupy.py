@@ -52,6 +52,8 @@ class Machine:
     count_fails: int = 0  # a status
     capability: str = "90"
     multiprocessors: int = 132
+    resident: int = 2  # blocks of a kernel that fit on a multiprocessor
+    shared_limit: int = 227 * 1024  # bytes of shared memory that a kernel may ask for
     free: int = 70 * 2**30
     total: int = 80 * 2**30
     pooled: int = 2**30  # bytes that CuPy's pool holds and could give
@@ -62,6 +64,7 @@ class Machine:
 
     def __post_init__(self):
         self.streams = [Stream(self)]  # the last is the current one
+        self.functions = {}  # RawKernel by the number that the driver knows it by
 
     def count(self):
         status = self.count_fails or (0 if self.driver else 35)
@@ -72,6 +75,9 @@ class Machine:
     def allocate(self, nbytes):
         if nbytes > self.free:
             raise OutOfMemoryError(nbytes, self.pooled)
+
+    def occupancy(self, function, threads, shared):
+        return self.functions[function].count_resident(threads, shared)
 
     def tell(self, *what):
         self.happened.append(what)
@@ -188,11 +194,12 @@ def make_pinned(machine, shape, dtype):
 
 
 class RawModule:
-    def __init__(self, machine, *, code, options=()):
+    def __init__(self, machine, *, code, options=(), enable_cooperative_groups=False):
         self._machine, self._code, self._options = machine, code, options
+        self._together = enable_cooperative_groups
 
     def compile(self):
-        self._machine.tell("compile", self._code, self._options)
+        self._machine.tell("compile", self._code, self._options, self._together)
         if self._machine.log:
             raise CompileException(self._machine.log, self._code, "kern.cu", self._options)
 
@@ -204,6 +211,8 @@ class RawModule:
 class RawKernel:
     def __init__(self, machine, name):
         self._machine, self._name, self._limit = machine, name, SHARED
+        self.kernel = SimpleNamespace(ptr=0x1000 + len(machine.functions))
+        machine.functions[self.kernel.ptr] = self
 
     @property
     def max_dynamic_shared_size_bytes(self):
@@ -211,8 +220,14 @@ class RawKernel:
 
     @max_dynamic_shared_size_bytes.setter
     def max_dynamic_shared_size_bytes(self, limit):
+        if limit > self._machine.shared_limit:
+            raise RuntimeError("CUDA_ERROR_INVALID_VALUE: invalid argument")
         self._machine.tell("allow shared memory", self._name, limit)
         self._limit = limit
+
+    def count_resident(self, threads, shared):
+        self._machine.tell("occupancy", self._name, threads, shared)
+        return self._machine.resident if shared <= self._limit else 0  # the driver's answer, which is no error
 
     def __call__(self, grid, block, args, *, shared_mem=0):
         if shared_mem > self._limit:
@@ -234,7 +249,10 @@ def modules(machine):
         runtimeGetVersion=lambda: machine.runtime,
     )
     device = SimpleNamespace(
-        attributes={"MultiProcessorCount": machine.multiprocessors},
+        attributes={
+            "MaxSharedMemoryPerBlockOptin": machine.shared_limit,
+            "MultiProcessorCount": machine.multiprocessors,
+        },
         compute_capability=machine.capability,
         id=0,
     )
@@ -242,6 +260,7 @@ def modules(machine):
         Device=lambda: device,
         Stream=functools.partial(Stream, machine),
         compiler=SimpleNamespace(CompileException=CompileException),
+        driver=SimpleNamespace(occupancyMaxActiveBlocksPerMultiprocessor=machine.occupancy),
         get_current_stream=lambda: machine.streams[-1],
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         runtime=runtime,

@@ -1,11 +1,11 @@
 // CUDA's names for a C++ compiler, so that the kernels' own sources run on a CPU.
 //
 // Every thread of a block is a fiber with a stack of its own; one runs until it has to wait for others (at a barrier, or
-// for the other lanes of its warp), then the next. Blocks follow each other, or are all there at once where they wait
-// for each other. What a GPU would do at the same time is done
-// in an order that the caller chooses: results that depend on it show a barrier that is missing. A block that waits for
-// a thread that has gone, or will never come, is an error and not a hang. Shared memory is NaN at first and has guards
-// around it; copies that a GPU may finish late finish as late as the kernel allows.
+// for the other lanes of its warp), then the next. Blocks follow each other, or are all there at once where they wait for
+// each other. What a GPU would do at the same time is done in an order that the caller chooses, fair or not: results that
+// depend on it show a barrier that is missing. A block that waits for a thread that has gone, or will never come, is an
+// error and not a hang. Shared memory is NaN at first and has guards around it; copies that a GPU may finish late finish
+// as late as the kernel allows.
 //
 // It shows neither the order of memory accesses between blocks, nor speed.
 #pragma once
@@ -92,7 +92,7 @@ struct Grid {
   Index blocks, threads;
   unsigned current = 0;
   size_t shared_size = 0;
-  bool moved = false;
+  bool moved = false, looked = false;  // somebody came on; somebody looked at the clock
   u64 time = 0;
   jmp_buf scheduler;
   std::function<void()> call;
@@ -177,22 +177,40 @@ inline void check_guards(Block& block) {
     if (*p != POISON) grid.failure = "a write beyond the shared memory";
 }
 
-// Run the blocks of these numbers at the same time.
-inline void run_blocks(const std::vector<unsigned>& numbers, const std::vector<unsigned>& order) {
+// Let the threads of some blocks, in this order, run until each waits; how many are not done.
+inline size_t pass(const std::vector<unsigned>& order) {
+  size_t left = 0;
+  for (unsigned i : order)
+    if (!grid.fibers[i].finished && !grid.failure) {
+      resume(i);
+      left += !grid.fibers[i].finished;
+    }
+  return left;
+}
+
+// Run the blocks of these numbers at the same time. `group` threads, neighbours, have a turn until they can go no
+// further: as many as there are (which is fair), those of a warp, or those of a block.
+inline void run_blocks(const std::vector<unsigned>& numbers, const std::vector<unsigned>& order, size_t group) {
   for (size_t i = 0; i < numbers.size(); i++) begin(grid.here[i], numbers[i], grid.threads.x);
   for (unsigned i : order) {
     grid.fibers[i].finished = false;
     grid.fibers[i].copies.assign(1, {});
   }
+  std::vector<std::vector<unsigned>> turns((order.size() + group - 1) / group);
+  for (unsigned i : order) turns[i / group].push_back(i);
   for (size_t left = order.size(); left;) {
-    grid.moved = false;
+    bool moved = grid.looked = false;
     left = 0;
-    for (unsigned i : order)
-      if (!grid.fibers[i].finished && !grid.failure) {
-        resume(i);
-        left += !grid.fibers[i].finished;
-      }
-    if (left && !grid.moved) grid.failure = "threads wait for others that never come";
+    for (const auto& turn : turns) {
+      size_t here;
+      do {
+        grid.moved = false;
+        here = pass(turn);
+        moved |= grid.moved;
+      } while (turns.size() > 1 && here && grid.moved && !grid.failure);
+      left += here;
+    }
+    if (left && !moved && !grid.looked) grid.failure = "threads wait for others that never come";
     if (grid.failure) return;
   }
   for (Block& block : grid.here) check_guards(block);
@@ -217,8 +235,9 @@ const char* launch(void (*kernel)(Parameters...), unsigned blocks, unsigned thre
   grid.here.resize(at_once);
   if (grid.fibers.size() < at_once * threads) grid.fibers.resize(at_once * threads);
   const std::vector<unsigned> block_order = make_order(blocks, order), in_turn = make_order(at_once * threads, order);
+  const size_t group = std::vector<size_t>{in_turn.size(), 32, threads}[order % 3];
   for (unsigned first = 0; first < blocks && !grid.failure; first += at_once)
-    run_blocks({block_order.begin() + first, block_order.begin() + first + at_once}, in_turn);
+    run_blocks({block_order.begin() + first, block_order.begin() + first + at_once}, in_turn, group);
   if (grid.failure) grid.fibers.clear();  // those that still wait will not be resumed
   return grid.failure;
 }
@@ -281,7 +300,7 @@ T load_shared_by_blocks(const T* address) {
 
 // Nanoseconds: a millisecond for each look at the clock, which is how often who waits has let all others run.
 inline u64 look_at_clock() {
-  on_cpu::grid.moved = true;
+  on_cpu::grid.looked = true;
   on_cpu::leave();
   return on_cpu::grid.time += 1000000;
 }

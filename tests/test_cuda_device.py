@@ -177,6 +177,10 @@ def test_multiprocessors(layer):
     assert layer(multiprocessors=78)[1].multiprocessors() == 78
 
 
+def test_shared_limit_is_what_a_kernel_can_ask_for(layer):
+    assert layer(shared_limit=99 * 1024)[1].shared_limit() == 99 * 1024
+
+
 def test_versions_with_and_without_a_driver(layer):
     assert layer()[1].versions() == {"cupy": "14.2.0", "cuda": "13.2", "driver": "13.2"}
     place(LAYER, None)
@@ -388,7 +392,7 @@ SOURCE = Module("optimizers.cu", ("REAL=float", "SPECIAL"))
 
 
 def launches(machine):
-    return [event for event in machine.happened if event[0] in ("launch", "allow shared memory")]
+    return [event for event in machine.happened if event[0] in ("launch", "allow shared memory", "occupancy")]
 
 
 def test_a_module_is_compiled_once(layer):
@@ -398,7 +402,14 @@ def test_a_module_is_compiled_once(layer):
     assert cuda_device.load(SOURCE._replace(macros=("REAL=double",))) is not first
     compiled = [event for event in machine.happened if event[0] == "compile"]
     assert len(compiled) == 2
-    assert compiled[0] == ("compile", SOURCE.text(), ("-std=c++17",))
+    assert compiled[0] == ("compile", SOURCE.text(), ("-std=c++17",), False)
+
+
+def test_only_blocks_that_wait_for_each_other_are_launched_together(layer):
+    machine, cuda_device = layer()
+    alone = cuda_device.load(SOURCE)
+    assert cuda_device.load(SOURCE._replace(together=True)) is not alone
+    assert [event[-1] for event in machine.happened if event[0] == "compile"] == [False, True]
 
 
 def test_a_kernel_that_does_not_compile(layer):
@@ -451,6 +462,42 @@ def test_the_fake_refuses_shared_memory_that_was_not_asked_for(install):
     kernel = fake_cupy.RawKernel(install(), "dense")
     with pytest.raises(RuntimeError, match="INVALID_VALUE"):
         kernel((1,), (32,), (), shared_mem=48 * 1024 + 1)
+    with pytest.raises(RuntimeError, match="INVALID_VALUE"):
+        kernel.max_dynamic_shared_size_bytes = 227 * 1024 + 1
+
+
+def test_resident_blocks_are_those_of_all_multiprocessors(layer):
+    machine, cuda_device = layer(multiprocessors=78, resident=3)
+    loaded = cuda_device.load(SOURCE)
+    loaded.start("other", 1, 32, 0)
+    assert cuda_device.resident_blocks(loaded, "dense", 256, 1024) == 78 * 3
+    assert launches(machine)[1:] == [("occupancy", "dense", 256, 1024)]
+
+
+def test_no_block_is_resident_where_none_fits(layer):
+    _, cuda_device = layer(resident=0)
+    assert cuda_device.resident_blocks(cuda_device.load(SOURCE), "dense", 256, 1024) == 0
+
+
+def test_shared_memory_is_asked_for_before_resident_blocks_are_counted(layer):
+    machine, cuda_device = layer(multiprocessors=10, resident=1)
+    loaded = cuda_device.load(SOURCE)
+    large = 200 * 1024
+    assert cuda_device.resident_blocks(loaded, "dense", 256, large) == 10
+    loaded.start("dense", 10, 256, large)  # with the kernel that was counted: nothing is asked for again
+    assert launches(machine) == [
+        ("allow shared memory", "dense", large),
+        ("occupancy", "dense", 256, large),
+        ("launch", "dense", (10,), (256,), (), large),
+    ]
+    assert [event for event in machine.happened if event[0] == "get function"] == [("get function", "dense")]
+
+
+def test_the_fake_counts_no_block_with_shared_memory_that_was_not_asked_for(install):
+    machine = install()
+    kernel = fake_cupy.RawKernel(machine, "dense")
+    assert machine.occupancy(kernel.kernel.ptr, 32, 48 * 1024) == machine.resident
+    assert machine.occupancy(kernel.kernel.ptr, 32, 48 * 1024 + 1) == 0
 
 
 # ---------------------------------------------------------------- graphs
@@ -558,14 +605,18 @@ RESULTS = {  # of CuPy's functions, whose attributes the layer goes on to use
 }
 KINDS = {  # of CuPy's, that the layer has in variables: what they are, and the attributes it uses
     "cupy.RawModule": ("compile", "get_function"),
-    "cupy.RawKernel": ("max_dynamic_shared_size_bytes", "__call__"),
+    "cupy.RawKernel": ("kernel", "max_dynamic_shared_size_bytes", "__call__"),
+    "cupy.cuda.Function": ("ptr",),
     "cupy.cuda.Stream": ("begin_capture", "end_capture", "record", "wait_event", "__enter__"),
     "cupy.cuda.Event": ("synchronize",),
     "cupy.cuda.Graph": ("upload", "launch"),
     "cupy.ndarray": ("set",),
 }
+POSITIONS = {  # of the arguments that the layer passes in this order, as the documentation names them
+    "cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor": ["func", "blockSize", "dynamicSMemSize"],
+}
 KEYWORDS = {  # the layer's, as the documentation has them
-    "cupy.RawModule": ("code", "options"),
+    "cupy.RawModule": ("code", "options", "enable_cooperative_groups"),
     "cupy.RawKernel.__call__": ("shared_mem",),
     "cupy.cuda.Stream": ("non_blocking",),
     "cupy.ndarray.set": ("stream",),
@@ -609,6 +660,11 @@ def missing(names):
     return [name for name in names if not exists(name)]
 
 
+def device_attributes():
+    """The keys of `Device.attributes` that the layer uses."""
+    return set(re.findall(r'\.attributes\["(\w+)"\]', layer_source()))
+
+
 def layer_source():
     specification = importlib.util.find_spec("fastnn.kernels")
     return Path(specification.submodule_search_locations[0], "cuda_device.py").read_text(encoding="utf-8")
@@ -625,6 +681,7 @@ def test_the_walk_finds_what_the_layer_uses():
     assert "cupy.cuda.runtime.CUDARuntimeError" in found
     assert "cupy.cuda.Stream.record" in found
     assert "cupy.cuda.Device.compute_capability" in found
+    assert "cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor" in found
     assert "cupy.cuda.MemoryPool.free_bytes" in found
     assert "cupyx.empty_pinned" in found
     assert len(found) > 25
@@ -633,7 +690,17 @@ def test_the_walk_finds_what_the_layer_uses():
 def test_an_installed_cupy_has_every_name_that_the_layer_uses(real):
     assert missing(chains(layer_source())) == []
     assert missing(f"{kind}.{attribute}" for kind, attributes in KINDS.items() for attribute in attributes) == []
-    assert hasattr(real.cuda.runtime, "cudaDevAttrMultiProcessorCount")  # Device.attributes drops cudaDevAttr
+
+
+def test_an_installed_cupy_has_every_attribute_of_a_device_that_the_layer_uses(real):
+    assert "trimmed from the names" in real.cuda.Device.attributes.__doc__  # and it is cudaDevAttr that is
+    assert missing(f"cupy.cuda.runtime.cudaDevAttr{name}" for name in device_attributes()) == []
+    assert missing(["cupy.cuda.runtime.cudaDevAttrInvented"]) == ["cupy.cuda.runtime.cudaDevAttrInvented"]
+
+
+def test_the_fakes_device_has_the_attributes_that_the_layer_uses():
+    device = fake_cupy.modules(Machine())["cupy"].cuda.Device()
+    assert device_attributes() == set(device.attributes)
 
 
 def test_a_name_that_cupy_lacks_is_found_out(real):
@@ -646,6 +713,12 @@ def test_an_installed_cupy_documents_the_keywords_that_the_layer_uses(real, name
     documented = functools.reduce(getattr, name.split(".")[1:], real).__doc__
     for keyword in KEYWORDS[name]:
         assert re.search(rf"\b{keyword}\b", documented)
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_an_installed_cupy_documents_the_order_of_the_arguments(real, name):
+    documented = functools.reduce(getattr, name.split(".")[1:], real).__doc__
+    assert re.findall(r"(\w+)[,)]", documented.partition("\n")[0]) == POSITIONS[name]
 
 
 def test_the_fake_has_every_name_that_the_layer_uses(install):

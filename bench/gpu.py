@@ -1,0 +1,467 @@
+"""fastnn on a CUDA device against PyTorch and JAX on the same one: ``python -m fastnn.bench.gpu``.
+
+Each trainer has a process of its own; only one at a time trains, in random order, and all begin with the same weights
+and see the same samples in the same order (`fastnn.bench.runner`). The loss of the first epoch has to agree before any
+time counts. Images stay on the device as uint8; an epoch's time includes the upload of its order and ends when its loss
+is on the host. (fastnn's includes drawing that order too; the others are given it.) Rounds go on as long as there is
+time: the whole command keeps to its budget. A trainer that fails or hangs is named and left out.
+
+Where float32 is asked for, nobody multiplies in tf32; who does has it in the name. In bfloat16, PyTorch has autocast
+and JAX casts the operands of its products, both with weights in float32, as fastnn has.
+
+"fastnn graph, again" is the control: what it differs from "fastnn graph" by is what the measurement cannot tell.
+
+Then training runs on the device are compared with the same ones on the CPU. The command returns 1 if they disagree, 3
+if the backend is not ready and 130 after Ctrl-C, with everything until then in its JSON.
+"""
+
+import argparse
+import functools
+import math
+import os
+import re
+import statistics
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from fastnn.bench import runner
+from fastnn.bench.trainers import LEARNING_RATE, make_fastnn, make_jax, make_torch
+
+import fastnn
+from fastnn.backends import READY, BackendChoice, resolve_backend
+from fastnn.datasets import Dataset
+from fastnn.threads import resolve_threads
+
+SCHEMA_VERSION = 1
+"""Of the JSON: raised when a field changes its meaning or goes."""
+
+DISAGREES, NOT_READY, INTERRUPTED = 1, 3, 130  # what the command returns
+
+
+class Case(NamedTuple):
+    """What is trained."""
+
+    sizes: tuple[int, ...]
+    batch_size: int
+    precision: str | None = None
+    with_tf32: bool = False  # some are measured in tf32 too
+
+    def __str__(self) -> str:
+        return f"{'-'.join(map(str, self.sizes))}, batch {self.batch_size}, {self.precision or 'float32'}"
+
+
+CASES = {
+    1: Case((784, 128, 10), 64),
+    2: Case((784, 512, 512, 512, 10), 64, with_tf32=True),
+    3: Case((784, 512, 512, 512, 10), 512, with_tf32=True),
+    4: Case((784, 2500, 2000, 1500, 1000, 500, 10), 512, "bf16"),
+}
+OWN = "fastnn graph"
+PLANS = {
+    OWN: "graph",
+    f"{OWN}, again": "graph",
+    "fastnn persistent": "persistent",
+    "fastnn eager": "eager",
+}
+PEERS = {
+    "PyTorch eager": make_torch,
+    "PyTorch CUDA graph": functools.partial(make_torch, how="graph"),
+    "PyTorch compiled": functools.partial(make_torch, how="compiled"),
+    "JAX scan": make_jax,
+}
+TF32 = ", tf32"  # ends the names of
+IN_TF32 = (OWN, "PyTorch eager", "PyTorch CUDA graph", "JAX scan")
+NAMES = (*PLANS, *PEERS, *(name + TF32 for name in IN_TF32))
+REFERENCE = "reference"
+TOLERANCES = {None: 1e-3, "tf32": 1e-2, "bf16": 1e-2}  # of the first epoch's loss, relative to the reference's
+WIDTH = 24  # of the column of names
+
+BUDGET = 480.0  # seconds
+LEAST_ROUNDS, MOST_ROUNDS = 3, 15
+LEAST_SECONDS = 0.3  # that each is measured for at a time, if there is as much
+STARTING = 0.7  # of a case's time at most, with compilation and the first epoch
+PATIENCE = 20.0  # seconds longer than expected, and who is not done hangs
+AGREEMENT = 0.1  # of the budget is kept for it
+
+EPOCHS, CURVE_LIMIT, ACCURACY_LIMIT = 5, 1e-3, 0.1  # of the agreement; relative, and in percentage points
+
+
+# ---- who is measured ------------------------------------------------------------------------------------------------
+
+
+def contender(name: str, precision: str | None, backend: str) -> runner.Contender:
+    """One of PLANS or PEERS; peers train on the CPU where `backend` is not cupy."""
+    device = "cuda" if backend == "cupy" else "cpu"
+    environment = {"JAX_PLATFORMS": device, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    if name in PLANS:
+        make = functools.partial(make_fastnn, backend=backend, precision=precision)
+        environment["FASTNN_CUDA_PLAN"] = PLANS[name]
+    else:
+        make = functools.partial(PEERS[name], device=device, precision=precision)
+    return runner.Contender(make, environment, TOLERANCES[precision])
+
+
+def contenders(case: Case, backend: str, names: Iterable[str]) -> dict[str, runner.Contender]:
+    """Those of `names` that there are in this case."""
+    table = {name: contender(name, case.precision, backend) for name in (*PLANS, *PEERS)}
+    if case.with_tf32:
+        table |= {name + TF32: contender(name, "tf32", backend) for name in IN_TF32}
+    return {name: table[name] for name in names if name in table}
+
+
+def reference_backend() -> str:
+    """The CPU's, whose results count as right."""
+    return "numba" if fastnn.available_backends()["numba"].state == READY else "numpy"
+
+
+def own_of(name: str) -> str:
+    """The one that a trainer is compared with: fastnn in the same precision."""
+    return OWN + TF32 if name.endswith(TF32) else OWN
+
+
+# ---- measurement ----------------------------------------------------------------------------------------------------
+
+
+def measure(
+    result: dict[str, Any],
+    case: Case,
+    table: Mapping[str, runner.Contender],
+    task: runner.Task,
+    generator: np.random.Generator,
+    deadline: float,
+    end: float,
+) -> None:
+    """Fill `result`, round by round: what is there counts, whenever it stops.
+
+    The rounds are over at `deadline`, of the clock `time.monotonic`; the least number of them is completed if that
+    takes not longer than until `end`.
+    """
+    reference = runner.Contender(functools.partial(make_fastnn, backend=reference_backend()), {}, 0.0)
+    everyone = dict(table) if case.precision else {REFERENCE: reference, **table}
+    begin = time.monotonic()
+    ready_by = begin + STARTING * (deadline - begin)
+    with runner.contest(everyone, task, together=True, deadline=ready_by) as contest:
+        result |= {"settings": contest.settings, "skipped": contest.skipped}
+        result["reference"], expected = reference_loss(contest)
+        result["reference_loss"] = runner.finite(expected)
+        result["first_loss"] = {name: runner.finite(loss) for name, loss in contest.losses.items()}
+        for name, why in runner.disagreeing(contest.losses, expected, everyone).items():
+            contest.leave_out(name, why)
+        alone = train(contest, list(contest.workers), dict.fromkeys(contest.workers, 1), PATIENCE, end)
+        if not alone:
+            return
+        least = min(LEAST_SECONDS, (deadline - time.monotonic()) / MOST_ROUNDS / len(alone))
+        epochs = result["epochs"] = {name: max(1, round(least / seconds)) for name, seconds in alone.items()}
+        seconds = result["seconds"] = {name: [] for name in alone}
+        took = sum(epochs[name] * alone[name] for name in alone)
+        for number in range(MOST_ROUNDS):
+            start = time.monotonic()
+            if start + took > (end if number < LEAST_ROUNDS else deadline):
+                return
+            names = map(str, generator.permutation(sorted(contest.workers)))
+            for name, value in train(contest, names, epochs, PATIENCE + took, end).items():
+                seconds[name].append(value)
+            for name in contest.skipped:
+                seconds.pop(name, None)
+            took = time.monotonic() - start
+
+
+def reference_loss(contest: runner.Contest) -> tuple[str, float]:
+    """Whose loss, and what it was, that of the first epoch has to be.
+
+    The CPU's where it was asked and has answered; the largest network takes that too long. There it is the median of
+    all, which is wrong only if half of them are, in the same way.
+    """
+    if REFERENCE in contest.workers:
+        contest.workers.pop(REFERENCE).close()
+        return contest.settings[REFERENCE]["backend"], contest.losses.pop(REFERENCE)
+    losses = [loss for loss in contest.losses.values() if math.isfinite(loss)]
+    return "median", statistics.median(losses) if losses else math.nan
+
+
+def train(
+    contest: runner.Contest, names: Iterable[str], epochs: Mapping[str, int], patience: float, end: float
+) -> dict[str, float]:
+    """Seconds of an epoch of each; who fails, or takes more than `patience` seconds, is left out.
+
+    Nothing if it is not over at `end`: then they were not all measured.
+    """
+    seconds = {}
+    for name in names:
+        try:
+            seconds[name] = contest.run(name, epochs[name], min(end, time.monotonic() + patience))
+        except runner.TrainerError as error:
+            if time.monotonic() >= end:
+                return {}
+            contest.leave_out(name, str(error))
+    return seconds
+
+
+# ---- report ---------------------------------------------------------------------------------------------------------
+
+
+def add_ratios(result: dict[str, Any], generator: np.random.Generator) -> None:
+    """How many times as long as fastnn each takes, with its 95 % interval; of those that were measured."""
+    rounds = result["rounds"] = min(map(len, result["seconds"].values()), default=0)  # a Ctrl-C may fall between two
+    measured = {name: values[:rounds] for name, values in result["seconds"].items() if rounds}
+    result["seconds"] = measured
+    for name, values in measured.items():
+        own = own_of(name)
+        if name != own and own in measured:
+            ratio, *interval = runner.compare(values, measured[own], generator)
+            result["ratios"][name] = {"to": own, "median": ratio, "interval": interval}
+
+
+def show(result: dict[str, Any], case: Case) -> None:
+    print(f"\n{case}: {result['steps']} steps an epoch, {result['rounds']} rounds")
+
+    def describe(name: str, values: Sequence[float]) -> str:
+        low, median, high = (q * 1e3 for q in runner.quartiles(values))
+        spread, step = f"[{low:.2f}, {high:.2f}]", median * 1e3 / result["steps"]
+        text = f"{median:8.2f} ms an epoch {spread:18s} {step:8.1f} us a step"
+        if ratio := result["ratios"].get(name):
+            least, most = ratio["interval"]
+            text += f"  {ratio['median']:6.2f} x {ratio['to']} [{least:.2f}, {most:.2f}]"
+        return text
+
+    runner.print_rows(result["seconds"], result["skipped"], describe, WIDTH)
+
+
+# ---- agreement ------------------------------------------------------------------------------------------------------
+
+
+def fit(backend: str, precision: str | None, data: Dataset, samples: int, end: float) -> dict[str, Any]:
+    """The losses and the test accuracy of a training run; TrainerError if there is no such precision, or no time."""
+    case = CASES[1]
+    if time.monotonic() > end:
+        raise runner.TrainerError("no time left")
+    try:
+        network = fastnn.Network(case.sizes, backend=backend, precision=precision)
+    except fastnn.BackendError as error:
+        raise runner.TrainerError(str(error).splitlines()[0]) from error
+    history = network.fit(
+        data.x_train[:samples],
+        data.y_train[:samples],
+        epochs=EPOCHS,
+        batch_size=case.batch_size,
+        optimizer=fastnn.SGD(LEARNING_RATE),
+        validation_data=(data.x_test, data.y_test),
+        callbacks=[lambda *_: time.monotonic() > end],
+        verbose=False,
+    )
+    if history.epochs < EPOCHS:
+        raise runner.TrainerError("no time left")
+    return {
+        "backend": backend,
+        "precision": precision or "float32",
+        "plan": history.plan,
+        "loss": history.loss,
+        "accuracy": history.val_accuracy[-1],
+    }
+
+
+def check(run: dict[str, Any], reference: dict[str, Any]) -> dict[str, Any]:
+    """Whether a run agrees with the reference: its accuracy, and in float32 its losses too."""
+    expected = np.array(reference["loss"])
+    difference = float(np.max(np.abs(run["loss"] - expected) / expected))  # NaN if there is one, unlike Python's max
+    points = abs(run["accuracy"] - reference["accuracy"]) * 100
+    same_curve = run["precision"] != "float32" or difference <= CURVE_LIMIT
+    passed = same_curve and points <= ACCURACY_LIMIT + 1e-9  # a tenth of a point is not a binary fraction
+    return run | {"loss_difference": difference, "accuracy_difference": points, "passed": passed}
+
+
+def agree(result: dict[str, Any], backend: str, data: Dataset, samples: int, end: float) -> None:
+    """Fill `result` with training runs of one seed, on the backend and on the CPU.
+
+    They are in this process, which looks at the clock after each epoch: it goes on until `end`.
+    """
+    other = reference_backend()
+    limits = {"loss_difference": CURVE_LIMIT, "accuracy_difference": ACCURACY_LIMIT}
+    result |= {"epochs": EPOCHS, "samples": samples, "limits": limits, "runs": [], "skipped": {}}
+    print(f"\nagreement with {other} after {EPOCHS} epochs of {CASES[1]}")
+    try:
+        reference = result["reference"] = fit(other, None, data, samples, end)
+    except runner.TrainerError as error:
+        result["skipped"][other] = str(error)
+        print(f"  left out: {error}")
+        return
+    for precision in (None, "tf32", "bf16"):
+        name = f"{backend}, {precision or 'float32'}"
+        try:
+            run = check(fit(backend, precision, data, samples, end), reference)
+        except runner.TrainerError as error:
+            result["skipped"][name] = str(error)
+            print(f"  {name:{WIDTH}s} left out: {error}", flush=True)
+            continue
+        except fastnn.FastnnError as error:  # it diverges, or a kernel does not compile
+            run = {"backend": backend, "precision": precision or "float32", "error": str(error), "passed": False}
+        result["runs"].append(run)
+        print(f"  {name:{WIDTH}s} {'PASS' if run['passed'] else 'FAIL'}: {describe_run(run, reference)}", flush=True)
+
+
+def describe_run(run: dict[str, Any], reference: dict[str, Any]) -> str:
+    if "error" in run:
+        return run["error"].splitlines()[0]
+    limit = f" (limit {CURVE_LIMIT:.0e})" if run["precision"] == "float32" else ""
+    return (
+        f"losses within {run['loss_difference']:.1e}{limit}; test accuracy {run['accuracy']:.2%}, there "
+        f"{reference['accuracy']:.2%} (limit {ACCURACY_LIMIT} points)"
+    )
+
+
+# ---- what the figures depend on -------------------------------------------------------------------------------------
+
+
+def environment(choice: BackendChoice, threads: int) -> dict[str, Any]:
+    """`runner.environment`, and the device, the commit, the date and what is known of tf32."""
+    words = choice.reason.split(", ")
+    device = {"description": choice.reason, "name": words[0], "versions": choice.kernels.versions()}
+    if choice.name == "cupy":
+        from fastnn.kernels.cuda_device import capability, multiprocessors
+
+        device |= {
+            "compute_capability": ".".join(map(str, capability())),
+            "multiprocessors": multiprocessors(),
+            "memory": words[-1],
+        }
+    return runner.environment(threads) | {
+        "backend": choice.name,
+        "device": device,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "tf32": {
+            "float32": "nobody: fastnn by default, PyTorch and JAX with matmul_precision highest",
+            "names ending in tf32": "fastnn precision tf32, PyTorch matmul_precision high, JAX tensorfloat32",
+            "NVIDIA_TF32_OVERRIDE": os.environ.get("NVIDIA_TF32_OVERRIDE"),
+        },
+        **runner.revision(),
+    }
+
+
+def default_file(device: str) -> Path:
+    slug = re.sub("[^a-z0-9]+", "-", device.lower()).strip("-")
+    return Path("bench", "results", f"gpu-{slug}-{datetime.now(UTC):%Y%m%d-%H%M}.json")
+
+
+# ---- the command ----------------------------------------------------------------------------------------------------
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m fastnn.bench.gpu", description=__doc__.splitlines()[0])
+    listed = "; ".join(f"{number}: {case}" for number, case in CASES.items())
+    parser.add_argument("--cases", metavar="N,...", help=f"default: all. {listed}")
+    parser.add_argument("--only", metavar="NAME;...", help=f"of {'; '.join(NAMES)}")
+    parser.add_argument("--budget", type=float, default=BUDGET, metavar="SECONDS", help="of all (default: 480)")
+    parser.add_argument("--samples", type=int, default=60_000, metavar="N", help="of an epoch (default: 60000)")
+    parser.add_argument("--dataset", default="auto")
+    parser.add_argument("--json", metavar="FILE", help="default: a new one in bench/results")
+    parser.add_argument("--no-agreement", dest="agreement", action="store_false", help="time alone")
+    parser.add_argument("--backend", default="cupy", metavar="NAME", help="default: cupy; peers on the CPU for others")
+    options = parser.parse_args(arguments)
+    try:
+        options.cases = [int(n) for n in options.cases.split(",")] if options.cases else list(CASES)
+    except ValueError:
+        parser.error(f"--cases must be numbers separated by commas, got {options.cases!r}")
+    options.only = [name.strip() for name in options.only.split(";")] if options.only else list(NAMES)
+    for number in options.cases:
+        if number not in CASES:
+            parser.error(f"no case {number}: there are {', '.join(map(str, CASES))}")
+        if options.samples < CASES[number].batch_size:
+            parser.error(f"--samples must be at least {CASES[number].batch_size}, the batch size of case {number}")
+    for name in options.only:
+        if name not in NAMES:
+            parser.error(f"no trainer {name}: there are {', '.join(NAMES)}")
+    return options
+
+
+def run_case(
+    number: int,
+    options: argparse.Namespace,
+    data: Dataset,
+    results: list[dict[str, Any]],
+    deadline: float,
+    end: float,
+) -> None:
+    """Measure and show a case; its result is there however this ends."""
+    case, generator = CASES[number], np.random.default_rng()
+    table = contenders(case, options.backend, options.only)
+    if not table:
+        return
+    task = runner.make_task(case.sizes, case.batch_size, options.samples, resolve_threads(None), data)
+    result: dict[str, Any] = {
+        "case": number,
+        "sizes": case.sizes,
+        "batch_size": case.batch_size,
+        "precision": case.precision or "float32",
+        "samples": len(task.x),
+        "steps": len(task.x) // case.batch_size,
+        "flops": task.flops(),
+        "reference": None,
+        "reference_loss": None,
+        **{name: {} for name in ("first_loss", "settings", "epochs", "seconds", "ratios", "skipped")},
+    }
+    results.append(result)
+    try:
+        if time.monotonic() < deadline:
+            measure(result, case, table, task, generator, deadline, end)
+        else:
+            result["skipped"] = dict.fromkeys(table, "no time left")
+    finally:
+        add_ratios(result, generator)
+        show(result, case)
+
+
+def run_all(content: dict[str, Any], options: argparse.Namespace, file: Path, data: Dataset, end: float) -> None:
+    """Each case in its share of the time that is left, then the agreement; after each of them the file is complete."""
+    reserve = AGREEMENT * options.budget if options.agreement else 0.0
+    for done, number in enumerate(options.cases):
+        now = time.monotonic()
+        deadline = now + (end - reserve - now) / (len(options.cases) - done)
+        run_case(number, options, data, content["results"], deadline, end)
+        runner.write_json(file, content)
+    if options.agreement:
+        content["agreement"] = {}
+        agree(content["agreement"], options.backend, data, options.samples, end)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    begin = time.monotonic()
+    options = parse(arguments)
+    try:
+        choice = resolve_backend(options.backend)
+    except fastnn.BackendError as error:
+        print(error, file=sys.stderr)
+        return NOT_READY
+    options.backend, data = choice.name, fastnn.datasets.load(options.dataset)
+    content: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "environment": environment(choice, resolve_threads(None)),
+        "dataset": data.name,
+        "budget": options.budget,
+        "interrupted": False,
+        "results": [],
+        "agreement": None,
+    }
+    file = Path(options.json) if options.json else default_file(content["environment"]["device"]["name"])
+    runner.write_json(file, content)  # what cannot be written should fail now
+    print(f"{choice.reason}; {data.name}; within {options.budget:.0f} s; medians [quartiles], ratios [95 % intervals]")
+    sys.stdout.flush()
+    try:
+        run_all(content, options, file, data, begin + options.budget)
+    except KeyboardInterrupt:
+        content["interrupted"] = True
+    content["seconds"] = time.monotonic() - begin
+    runner.write_json(file, content)
+    print(f"\n{content['seconds']:.0f} s; all samples in {file}")
+    if content["interrupted"]:
+        return INTERRUPTED
+    runs = content["agreement"]["runs"] if options.agreement else []
+    return 0 if all(run["passed"] for run in runs) else DISAGREES
+
+
+if __name__ == "__main__":
+    sys.exit(main())

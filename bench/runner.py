@@ -1,0 +1,355 @@
+"""One process a trainer, epochs one at a time and interleaved, losses that have to agree: what the comparisons share.
+
+`fastnn.bench.peers` compares on the CPU, `fastnn.bench.gpu` on a CUDA device. All trainers begin with the same weights
+and see the same samples in the same order in each of their epochs.
+"""
+
+import json
+import math
+import multiprocessing
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from fastnn.bench.trainers import Make, Task
+
+import fastnn
+from fastnn.datasets import Dataset
+
+PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "jax", "jaxlib", "torch", "scikit-learn")
+
+
+class Contender(NamedTuple):
+    """Who is compared; all of it goes to another process, so `make` is a function of a module, or a partial of one."""
+
+    make: Make
+    environment: dict[str, str]  # variables of its process
+    tolerance: float  # of its first epoch's mean loss, relative to the reference's
+
+
+class TrainerError(Exception):
+    """A trainer cannot train, or has stopped; the message says why."""
+
+
+# ---- the task -------------------------------------------------------------------------------------------------------
+
+
+def orders(sizes: tuple[int, ...], n: int) -> Iterator[np.ndarray]:
+    """The order of samples in each epoch, as a fastnn network of seed 0 draws it."""
+    network, epoch = fastnn.Network(sizes, backend="numpy"), 0
+    while True:
+        order = np.arange(n)
+        network.generator("order", epoch).shuffle(order)
+        yield order
+        epoch += 1
+
+
+def make_task(sizes: tuple[int, ...], batch_size: int, samples: int, threads: int, data: Dataset) -> Task:
+    """The first `samples` of a data set, as far as they fill whole mini-batches, and the weights to begin with."""
+    x = data.x_train.reshape(len(data.x_train), -1)
+    if x.shape[1] != sizes[0] or x.dtype != np.uint8:
+        raise SystemExit(f"{data.name} has samples of {x.shape[1]} {x.dtype}, the networks take {sizes[0]} uint8")
+    n = min(samples, len(x)) // batch_size * batch_size  # whole batches only: scan needs them
+    if n == 0:
+        raise SystemExit(f"{min(samples, len(x))} samples are less than a mini-batch of {batch_size}")
+    weights = [(W, b) for W, b in fastnn.Network(sizes, backend="numpy").get_weights()]
+    return Task(x[:n], data.y_train[:n].astype(np.int64), sizes, batch_size, threads, weights)
+
+
+# ---- one process a trainer ------------------------------------------------------------------------------------------
+
+
+def serve(contender: Contender, cores: int | None, pipe: Connection) -> None:
+    """A worker: takes a task, answers with its settings; then takes orders, and answers each list with (s, loss).
+
+    An error's text is the last answer.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who ends the workers
+    os.environ.update(contender.environment)
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    try:
+        loop = contender.make(pipe.recv())
+        pipe.send(loop.settings)
+        while (several := pipe.recv()) is not None:
+            start = time.perf_counter()
+            for order in several:
+                loss = loop.run(order)
+            pipe.send((time.perf_counter() - start, loss))
+    except ImportError as error:
+        pipe.send(f"not installed: {error}")
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        pipe.send(f"{type(error).__name__}: {lines[0]}")
+        if not isinstance(error, fastnn.FastnnError):
+            traceback.print_exc()
+
+
+class Worker:
+    """The parent's side of a worker."""
+
+    def __init__(self, contender: Contender, cores: int | None) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=serve, args=(contender, cores, other), daemon=True)
+        self._busy = False
+        self._process.start()
+        other.close()
+
+    def ask(self, question: Task | list[np.ndarray]) -> None:
+        """Send the task, or orders of as many epochs as are to be trained."""
+        self._busy = True
+        with suppress(OSError):  # if it is dead, `answer` says so
+            self._pipe.send(question)
+
+    def answer(self, deadline: float | None) -> Any:
+        """What it says to what it was asked.
+
+        Parameters
+        ----------
+        deadline : float or None
+            Of the clock `time.monotonic`.
+
+        Raises
+        ------
+        TrainerError
+            If it failed, or has not answered then.
+        """
+        if deadline is not None and not self._pipe.poll(max(0.0, deadline - time.monotonic())):
+            raise TrainerError("no answer in the time that there was")
+        try:
+            answer = self._pipe.recv()
+        except (EOFError, OSError):
+            self._process.join(1)
+            raise TrainerError(f"died with exit code {self._process.exitcode}") from None
+        self._busy = False
+        if isinstance(answer, str):
+            raise TrainerError(answer)
+        return answer
+
+    def dismiss(self) -> None:
+        """Let it end by itself, or end it if it has something to do."""
+        if self._busy:
+            self._process.kill()
+        else:
+            with suppress(OSError):
+                self._pipe.send(None)
+
+    def close(self) -> None:
+        """End it."""
+        self.dismiss()
+        self._process.join(5)
+        self._process.kill()
+        self._pipe.close()
+
+
+class Contest:
+    """The workers of one task.
+
+    Attributes
+    ----------
+    workers : dict of str to Worker
+        Those that are still in it.
+    settings : dict of str to dict
+        Of `trainers.Loop`.
+    losses : dict of str to float
+        Mean loss of the first epoch of all that trained one.
+    skipped : dict of str to str
+        Who is left out, and why.
+    """
+
+    def __init__(self, contenders: Mapping[str, Contender], task: Task, cores: int | None) -> None:
+        self.workers: dict[str, Worker] = {}
+        self.settings: dict[str, dict[str, Any]] = {}
+        self.losses: dict[str, float] = {}
+        self.skipped: dict[str, str] = {}
+        self._contenders, self._task, self._cores = contenders, task, cores
+        self._orders = {name: orders(task.sizes, len(task.x)) for name in contenders}
+
+    def begin(self, names: Iterable[str], deadline: float | None) -> None:
+        """Have some of them train their first epoch, all at the same time."""
+        names = list(names)
+        for name in names:
+            self.workers[name] = Worker(self._contenders[name], self._cores)
+        for name in names:
+            self.workers[name].ask(self._task)
+        self.settings |= self._answers(names, deadline)
+        names = [name for name in names if name in self.workers]
+        for name in names:
+            self._ask(name, 1)
+        self.losses |= {name: loss for name, (_, loss) in self._answers(names, deadline).items()}
+
+    def run(self, name: str, epochs: int, deadline: float | None = None) -> float:
+        """Have one of them train its next epochs; returns the seconds of one.
+
+        Raises
+        ------
+        TrainerError
+            As `Worker.answer`.
+        """
+        self._ask(name, epochs)
+        return self.workers[name].answer(deadline)[0] / epochs
+
+    def leave_out(self, name: str, why: str) -> None:
+        """End one of them."""
+        self.skipped[name] = why
+        self.workers.pop(name).close()
+
+    def close(self) -> None:
+        """End all."""
+        for worker in self.workers.values():
+            worker.dismiss()
+        for worker in self.workers.values():
+            worker.close()
+
+    def _ask(self, name: str, epochs: int) -> None:
+        self.workers[name].ask([next(self._orders[name]) for _ in range(epochs)])
+
+    def _answers(self, names: Iterable[str], deadline: float | None) -> dict[str, Any]:
+        answers = {}
+        for name in names:
+            try:
+                answers[name] = self.workers[name].answer(deadline)
+            except TrainerError as error:
+                self.leave_out(name, str(error))
+        return answers
+
+
+@contextmanager
+def contest(
+    contenders: Mapping[str, Contender],
+    task: Task,
+    *,
+    cores: int | None = None,
+    together: bool = False,
+    deadline: float | None = None,
+) -> Iterator[Contest]:
+    """Workers that have trained their first epoch; they end with the block.
+
+    Parameters
+    ----------
+    contenders : mapping of str to Contender
+    task : Task
+    cores : int or None
+        How many of the machine's each of them may use; None: all.
+    together : bool
+        They start at the same time, and train the first epoch at the same time; else one after the other.
+    deadline : float or None
+        Who has not trained it then, by `time.monotonic`, is left out.
+    """
+    started = Contest(contenders, task, cores)
+    try:
+        for names in [list(contenders)] if together else [[name] for name in contenders]:
+            started.begin(names, deadline)
+        yield started
+    finally:
+        started.close()
+
+
+def disagreeing(losses: Mapping[str, float], expected: float, contenders: Mapping[str, Contender]) -> dict[str, str]:
+    """Those whose loss of the first epoch is not the expected one, and how far off they are."""
+    wrong = {}
+    for name, loss in losses.items():
+        error = abs(loss - expected) / expected
+        if not error <= contenders[name].tolerance:
+            wrong[name] = f"its loss {loss:.6f} is not {expected:.6f}: off by {error:.1e}"
+    return wrong
+
+
+# ---- report ---------------------------------------------------------------------------------------------------------
+
+
+def interval(ratios: Sequence[float], generator: np.random.Generator) -> tuple[float, float]:
+    """95 % bootstrap interval of the median."""
+    samples = generator.choice(ratios, (2000, len(ratios)))
+    low, high = np.quantile(np.median(samples, axis=1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def compare(
+    theirs: Sequence[float], ours: Sequence[float], generator: np.random.Generator
+) -> tuple[float, float, float]:
+    """How many times as long they took: the median over the rounds, and its 95 % interval."""
+    ratios = [their / our for their, our in zip(theirs, ours, strict=True)]
+    return statistics.median(ratios), *interval(ratios, generator)
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Lower quartile, median, upper quartile; all the same of one value."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, median, high = statistics.quantiles(values, n=4)
+    return low, median, high
+
+
+def print_rows(
+    seconds: Mapping[str, Sequence[float]],
+    skipped: Mapping[str, str],
+    describe: Callable[[str, Sequence[float]], str],
+    width: int,
+) -> None:
+    """A line for each trainer, the fastest first, and one for each that was left out."""
+    for name, values in sorted(seconds.items(), key=lambda item: statistics.median(item[1])):
+        print(f"  {name:{width}s} {describe(name, values)}")
+    for name, why in skipped.items():
+        print(f"  {name:{width}s} left out: {why}")
+    sys.stdout.flush()
+
+
+def environment(threads: int) -> dict[str, Any]:
+    """What the figures depend on."""
+    import platform
+    from importlib import metadata
+
+    versions: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    backend = fastnn.available_backends()["numba"]
+    return {
+        "platform": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "cpu": backend.reason,
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "versions": versions,
+    }
+
+
+def revision() -> dict[str, Any]:
+    """Commit of the code that runs, and whether it has been changed since; None where git does not know it."""
+
+    def git(*words: str) -> str:
+        command = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")  # it may be installed somewhere in another repository
+        changes = git("status", "--porcelain", "--untracked-files=no")
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changes)}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+
+
+def write_json(file: str | Path, content: dict[str, Any]) -> None:
+    """Write `content` with all its samples; the folder is made if it is not there."""
+    path = Path(file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def finite(value: float) -> float | None:
+    """For JSON, which has no NaN."""
+    return value if math.isfinite(value) else None
