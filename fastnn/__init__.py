@@ -13,6 +13,7 @@ from fastnn.errors import (
     SettingError,
 )
 from fastnn.history import History
+from fastnn.many import train_many
 from fastnn.network import Network
 from fastnn.optimizers import SGD, Adam, AdamW, RMSprop
 from fastnn.schedules import Constant, Cosine, Exponential, Step
@@ -44,5 +45,6 @@ __all__ = [
     "datasets",
     "load",
     "set_backend",
+    "train_many",
     "use_backend",
 ]

@@ -25,6 +25,8 @@ class History:
         Time before the first mini-batch: compiling, or finding the compiled code on disk.
     interrupted : bool
         The user stopped the run; the last values cover the part of the epoch that was done.
+    diverged : bool
+        The loss or the weights became NaN or infinite in the epoch after these; the weights are those from before it.
     loss, accuracy : list of float
         Over the training samples as they were met, dropout and learning going on; the data loss alone, without weight
         decay. Accuracy is NaN for regression.
@@ -42,6 +44,7 @@ class History:
     samples: int = 0
     compile_seconds: float = 0.0
     interrupted: bool = False
+    diverged: bool = False
     loss: list[float] = field(default_factory=list)
     accuracy: list[float] = field(default_factory=list)
     val_loss: list[float] = field(default_factory=list)

@@ -163,6 +163,9 @@ def fit(
                     trainer.epoch(number, report)
                     seconds = time.perf_counter() - start
                     validation = validate() if validate else None
+                except DivergedError:
+                    history.diverged = True
+                    raise
                 except KeyboardInterrupt:
                     history.interrupted = True
                     trainer.interrupt()

@@ -4,6 +4,7 @@ Which networks are fit for it is said in `find_obstacle`, and how many blocks sh
 and how a network is divided, are in ``cuda/persistent.cu``.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,12 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from fastnn.kernels.codes import GELU, PLAIN_SGD, SGD
 from fastnn.kernels.cuda_device import asarray, load, multiprocessors, resident_blocks, shared_limit, to_numpy, zeros
+from fastnn.kernels.cuda_gathering import current
 from fastnn.kernels.cuda_modules import module
 from fastnn.kernels.cuda_stream import StreamedSamples
 
 from fastnn.errors import BackendError
 
-__all__ = ["Launch", "find_obstacle"]
+__all__ = ["Launch", "find_obstacle", "run_together"]
 
 _FILE = "persistent.cu"
 _MAX_LAYERS = 8
@@ -109,16 +111,22 @@ def room_for_exchange(size: Size) -> int:
 def choose_blocks(size: Size) -> tuple[int, int] | None:
     """How many blocks share the network, and whether each has one or two mini-batches of samples; None if none do.
 
-    More blocks have less to compute each, and wait longer for each other. The count of cycles is rough.
+    More blocks have less to compute each, and wait longer for each other. Networks that are trained side by side share
+    the device, if they fit a share of it. The count of cycles is rough.
     """
-    most = min(multiprocessors(), max(size.sizes[1:-1], default=1))
-    fit = [
-        (blocks, buffers)
-        for blocks in sorted({*(2**i for i in range(most.bit_length())), most})
-        for buffers in (2, 1)
-        if shared_bytes(size, blocks, buffers) <= shared_limit()
-    ]
-    return min(fit, key=lambda choice: _cycles(size, *choice), default=None)
+    gathering = current()
+    shares = [] if gathering is None else [max(1, multiprocessors() // gathering.n)]
+    for multiprocessors_here in (*shares, multiprocessors()):
+        most = min(multiprocessors_here, max(size.sizes[1:-1], default=1))
+        fit = [
+            (blocks, buffers)
+            for blocks in sorted({*(2**i for i in range(most.bit_length())), most})
+            for buffers in (2, 1)
+            if shared_bytes(size, blocks, buffers) <= shared_limit()
+        ]
+        if fit:
+            return min(fit, key=lambda choice: _cycles(size, *choice))
+    return None
 
 
 _PER_CYCLE = 32  # multiply-adds of a block that reads its operands from shared memory
@@ -145,49 +153,71 @@ def _cycles(size: Size, blocks: int, buffers: int) -> float:
 
 
 class Launch:
-    """One launch that trains networks of the same sizes side by side, each on blocks of its own.
+    """One launch that trains a network.
 
     Parameters
     ----------
     member : fastnn.kernels.cuda_team.Member
-    calls : sequence of (data, layers, buffers, objective)
-        Of each network, as an entry of the step has them. All must be fit for it: see `find_obstacle`.
+    data, layers, buffers, objective
+        As an entry of the step has them; fit for it, see `find_obstacle`.
     """
 
-    def __init__(self, member: Any, calls: Sequence[tuple]) -> None:
-        size = _size(member, *calls[0])
+    def __init__(self, member: Any, data: Any, layers: Any, buffers: Any, objective: Any) -> None:
+        size = _size(member, data, layers, buffers, objective)
         choice = choose_blocks(size)
         assert choice is not None
-        self._blocks, self._buffers = choice
-        self._kernel, self._shared = f"train_{calls[0][0].x.dtype.name}", shared_bytes(size, *choice)
-        self._loaded = load(module(_FILE, member.real, member.precision, together=True))
+        self.blocks, self.buffers = choice
+        self.kernel, self.shared = f"train_{data.x.dtype.name}", shared_bytes(size, *choice)
+        self.loaded = load(module(_FILE, member.real, member.precision, together=True))
         room = room_for_exchange(size)
-        self._exchanges = [zeros((2 * self._blocks + 1, room), np.dtype(np.float32)) for _ in calls]
-        self._jobs = np.array([_describe(size, *call) for call in calls])
-        for job, exchange in zip(self._jobs, self._exchanges, strict=True):
-            job["blocks"], job["room"] = self._blocks, room
-            job["partial"], job["total"] = _address(exchange), _address(exchange[2 * self._blocks :])
+        self._exchange = zeros((2 * self.blocks + 1, room), np.dtype(np.float32))
+        self.job = _describe(size, data, layers, objective)
+        self.job["blocks"], self.job["room"] = self.blocks, room
+        self.job["partial"], self.job["total"] = _address(self._exchange), _address(self._exchange[2 * self.blocks :])
 
     def run(self, first: int, last: int) -> None:
-        """Train on mini-batches `first` to ``last - 1``.
+        """Train on mini-batches `first` to ``last - 1``; together with other threads' networks where they gather.
 
         Raises
         ------
         BackendError
             If not all blocks can be on the device at once, or one was lost.
         """
-        blocks = self._blocks * len(self._jobs)
-        there = resident_blocks(self._loaded, self._kernel, _THREADS, self._shared)
-        if there < blocks:  # CuPy would launch fewer, for which the others wait
-            raise BackendError(f"{blocks} blocks have to be on the device at once, and {there} can")
-        self._jobs["first"], self._jobs["last"] = first, last
-        table = asarray(self._jobs.view(np.int64))
-        self._loaded.start(self._kernel, blocks, _THREADS, self._shared, table, self._blocks, self._buffers)
-        if to_numpy(table).view(_JOB)["failed"].any():
-            raise BackendError("a block of the persistent kernel did not come to where the others waited for it")
+        self.job["first"], self.job["last"] = first, last
+        gathering = current()
+        if gathering is None:
+            run_together([self])
+        else:
+            gathering.submit(self)
 
 
-def _describe(size: Size, data: Any, layers: Any, buffers: Any, objective: Any) -> np.ndarray:
+def run_together(launches: Sequence[Launch]) -> None:
+    """Launch those side by side that share a kernel, as many at a time as the device has room for."""
+
+    def kind(launch: Launch) -> tuple:
+        return id(launch.loaded), launch.kernel, launch.shared, launch.blocks, launch.buffers
+
+    for _, alike in itertools.groupby(sorted(launches, key=kind), key=kind):
+        group = list(alike)
+        one = group[0]
+        there = resident_blocks(one.loaded, one.kernel, _THREADS, one.shared)
+        at_once = there // one.blocks
+        if at_once == 0:  # CuPy would launch fewer, for which the others wait
+            raise BackendError(f"{one.blocks} blocks have to be on the device at once, and {there} can")
+        for start in range(0, len(group), at_once):
+            _run_jobs(group[start : start + at_once])
+
+
+def _run_jobs(launches: Sequence[Launch]) -> None:
+    one, jobs = launches[0], np.array([launch.job for launch in launches])
+    table = asarray(jobs.view(np.int64))
+    arguments = (table, one.blocks, one.buffers)
+    one.loaded.start(one.kernel, one.blocks * len(launches), _THREADS, one.shared, *arguments)
+    if to_numpy(table).view(_JOB)["failed"].any():
+        raise BackendError("a block of the persistent kernel did not come to where the others waited for it")
+
+
+def _describe(size: Size, data: Any, layers: Any, objective: Any) -> np.ndarray:
     """The network and its data as the kernel reads them."""
     job = np.zeros((), _JOB)
     job["x"], job["labels"], job["targets"], job["order"] = map(

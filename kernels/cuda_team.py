@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from fastnn.kernels.codes import GRADIENT_ONLY
 from fastnn.kernels.cuda_device import capture, load, multiprocessors, zeros
+from fastnn.kernels.cuda_gathering import current
 from fastnn.kernels.cuda_modules import Module, Product, choose_tile, module
 from fastnn.kernels.cuda_persistent import Launch, find_obstacle
 from fastnn.kernels.cuda_stream import StreamedSamples
@@ -41,13 +42,13 @@ class Member:
 
     def __init__(self, real: str, precision: str | None) -> None:
         self._asked = _asked_plan()
-        self.plan = self._asked or "graph"
+        self.plan = "graph"
         self.counter = zeros((1,), np.dtype(np.int64))
         self.real, self.precision = real, precision
         self._rehearsing = False
         self._kept: dict[tuple, tuple] = {}  # what graphs and launches work on: they hold no references themselves
         self._graphs: dict[tuple, Any] = {}
-        self._persistent: dict[tuple, Launch] = {}
+        self._launches: dict[tuple, Launch] = {}
 
     # ---- for the kernels ----
 
@@ -75,33 +76,38 @@ class Member:
 
     def prepare(self, work: Work, first: int, last: int, called: tuple) -> None:
         """Decide on a plan, and compile what `work` will launch."""
-        if _trains(called) and self._asked in (None, "persistent"):
-            obstacle = find_obstacle(self, *called[1:-1])
-            if obstacle is None:
-                self.plan = "persistent"
-                self._kept[_key(called)] = called[:-1]
-                self._persistent[_key(called)] = Launch(self, [called[1:-1]])
-                return
-            if self._asked == "persistent":
-                raise BackendError(f"FASTNN_CUDA_PLAN=persistent cannot be had: {obstacle}")
-        if self._asked == "persistent":
-            self.plan = "graph"
+        self.plan = self._decide(called)
+        if self.plan == "persistent":
+            self._make_launch(called)
+            return
+        if _trains(called) and (gathering := current()):
+            gathering.withdraw()
         self._rehearsing = True
         try:
             work(1)
         finally:
             self._rehearsing = False
 
+    def _decide(self, called: tuple) -> str:
+        if self._asked in ("eager", "graph") or not _trains(called):
+            return "eager" if self._asked == "eager" else "graph"
+        obstacle = find_obstacle(self, *called[1:-1])
+        if obstacle and self._asked == "persistent":
+            raise BackendError(f"FASTNN_CUDA_PLAN=persistent cannot be had: {obstacle}")
+        return "graph" if obstacle else "persistent"
+
+    def _make_launch(self, called: tuple) -> None:
+        self._kept[_key(called)] = called[:-1]
+        self._launches[_key(called)] = Launch(self, *called[1:-1])
+
     def run(self, work: Work, first: int, last: int, called: tuple) -> None:
         """Do mini-batches `first` to ``last - 1``."""
         if first == last:
             return
         if self.plan == "persistent":
-            key = _key(called)
-            if key not in self._persistent:
-                self._kept[key] = called[:-1]
-                self._persistent[key] = Launch(self, [called[1:-1]])
-            self._persistent[key].run(first, last)
+            if _key(called) not in self._launches:
+                self._make_launch(called)
+            self._launches[_key(called)].run(first, last)
             return
         data = called[1]
         self.start("optimizers.cu", "set_counter", 1, 1, 0, self.counter, first)

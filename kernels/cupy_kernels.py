@@ -24,7 +24,9 @@ from fastnn.kernels.cuda_device import (
     versions,
     zeros,
 )
+from fastnn.kernels.cuda_gathering import Gathering, current
 from fastnn.kernels.cuda_modules import REALS, Product
+from fastnn.kernels.cuda_persistent import run_together
 from fastnn.kernels.cuda_stream import StreamedSamples
 from fastnn.kernels.cuda_team import Member
 from fastnn.kernels.threads import limit_blas_threads
@@ -53,6 +55,7 @@ __all__ = [
     "prepare",
     "rmsprop",
     "sgd",
+    "side_by_side",
     "synchronize",
     "to_numpy",
     "versions",
@@ -155,6 +158,11 @@ def adam(
 
 
 def as_source(values: np.ndarray) -> Any:
+    gathering = current()
+    return gathering.source(values, _upload) if gathering else _upload(values)
+
+
+def _upload(values: np.ndarray) -> Any:
     return StreamedSamples(values) if values.nbytes > _data_limit() else asarray(values)
 
 
@@ -207,6 +215,10 @@ def _read_call(function: Callable, call: tuple) -> tuple[Callable[[int], None], 
         return lambda n: function(0, n, *rest), first, last, (function, *rest)
     first, *rest = call
     return lambda n: function(0, *rest), first, first + 1, (function, *rest)
+
+
+def side_by_side(n: int, threads: int) -> tuple[int, AbstractContextManager[None]]:
+    return n, Gathering(n, run_together)
 
 
 def limit_threads(n: int) -> AbstractContextManager[None]:

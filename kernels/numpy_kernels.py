@@ -17,6 +17,7 @@ threads of its own, and two pools that spin for each other's cores cost a factor
 core busy: 10.7 ms for a forward and an update in two pools, 0.8 ms in one).
 """
 
+import contextlib
 import platform
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -64,6 +65,7 @@ __all__ = [
     "prepare",
     "rmsprop",
     "sgd",
+    "side_by_side",
     "synchronize",
     "to_numpy",
     "versions",
@@ -533,6 +535,14 @@ def device() -> str:
         If there is no such device here.
     """
     return f"{platform.machine()} CPU"
+
+
+def side_by_side(n: int, threads: int) -> tuple[int, AbstractContextManager[None]]:
+    """How many of `n` networks to train at once on so many CPU threads, and the context that each is trained in.
+
+    Each in a Python thread of its own, which enters the context; as many of them as that are there at the same time.
+    """
+    return min(n, threads), contextlib.nullcontext()
 
 
 def limit_threads(n: int) -> AbstractContextManager[None]:

@@ -48,7 +48,7 @@ capturing = threading.local()  # its `launches` are those of the graph that this
 def load_kernels() -> types.ModuleType:
     """`fastnn.kernels.cupy_kernels` over this module instead of a device."""
     with mock.patch.dict(sys.modules, {"fastnn.kernels.cuda_device": sys.modules[__name__]}):
-        for name in ("cupy_kernels", "cuda_team", "cuda_persistent", "cuda_stream"):
+        for name in ("cupy_kernels", "cuda_team", "cuda_persistent", "cuda_gathering", "cuda_stream"):
             sys.modules.pop(f"fastnn.kernels.{name}", None)
         specification = importlib.util.find_spec("fastnn.kernels.cupy_kernels")
         module = importlib.util.module_from_spec(specification)
@@ -140,10 +140,16 @@ def to_numpy(array):
     return array.view(np.ndarray).copy()
 
 
-def synchronize(until=None):
-    """Run what has been launched; all of it, or up to something in the queue."""
+def synchronize():
     with running:
-        while queue and (until is None or until in queue):
+        while queue:
+            queue.popleft()()
+
+
+def run_until(launched):
+    """Run what is in the queue up to this."""
+    with running:
+        while launched in queue:
             queue.popleft()()
 
 
@@ -248,4 +254,4 @@ class Uploads:
             to.view(np.ndarray)[...] = values
 
         queue.append(copy) if after in queue else copy()
-        return types.SimpleNamespace(synchronize=lambda: synchronize(copy))
+        return types.SimpleNamespace(synchronize=lambda: run_until(copy))
