@@ -11,11 +11,22 @@ and JAX casts the operands of its products, both with weights in float32, as fas
 
 "fastnn graph, again" is the control: what it differs from "fastnn graph" by is what the measurement cannot tell.
 
-Then training runs on the device are compared with the same ones on the CPU. The command returns 1 if they disagree, 3
-if the backend is not ready and 130 after Ctrl-C, with everything until then in its JSON.
+Then come three sections in this process, each in its part of the budget, for fastnn alone:
+
+* agreement: training runs on the device are compared with the same ones on the CPU;
+* many: an epoch of as many networks at once (`fastnn.train_many`) as the device has multiprocessors takes at most
+  twice as long as that of one, by the clock around the whole training and by `History.seconds`, and two of them have
+  the loss curves of those trained alone;
+* accuracy: seconds of training until a network has 98 % on MNIST's test images, which are looked at after each epoch.
+  What that takes is not part of `History.seconds`, and so not counted, nor is compilation.
+
+The last two let the backend choose its plan, whatever FASTNN_CUDA_PLAN says; their limits of time are for CUDA devices.
+The command returns 1 if one of the three fails, 3 if the backend is not ready and 130 after Ctrl-C, with everything
+until then in its JSON.
 """
 
 import argparse
+import dataclasses
 import functools
 import math
 import os
@@ -23,7 +34,9 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,12 +48,16 @@ from fastnn.bench.trainers import LEARNING_RATE, make_fastnn, make_jax, make_tor
 import fastnn
 from fastnn.backends import READY, BackendChoice, resolve_backend
 from fastnn.datasets import Dataset
+from fastnn.history import History
+from fastnn.optimizers import OPTIMIZERS, Optimizer
+from fastnn.presets import DEFAULTS, PRESETS
+from fastnn.schedules import Schedule, as_schedule
 from fastnn.threads import resolve_threads
 
 SCHEMA_VERSION = 1
 """Of the JSON: raised when a field changes its meaning or goes."""
 
-DISAGREES, NOT_READY, INTERRUPTED = 1, 3, 130  # what the command returns
+FAILS, NOT_READY, INTERRUPTED = 1, 3, 130  # what the command returns
 
 
 class Case(NamedTuple):
@@ -86,9 +103,14 @@ LEAST_ROUNDS, MOST_ROUNDS = 3, 15
 LEAST_SECONDS = 0.3  # that each is measured for at a time, if there is as much
 STARTING = 0.7  # of a case's time at most, with compilation and the first epoch
 PATIENCE = 20.0  # seconds longer than expected, and who is not done hangs
-AGREEMENT = 0.1  # of the budget is kept for it
 
 EPOCHS, CURVE_LIMIT, ACCURACY_LIMIT = 5, 1e-3, 0.1  # of the agreement; relative, and in percentage points
+
+TIMED = "cupy"  # the backend whose times have limits
+MANY, MANY_LIMIT = Case((784, 30, 10), 64), 2.0  # times as long as one alone
+RECIPE = DEFAULTS | PRESETS["quick"]
+GOAL, GOAL_SECONDS, GOAL_SEEDS = 0.98, 0.050, (0, 1, 2)
+PERIODS = 3  # as many times the epochs of the recipe, at most
 
 
 # ---- who is measured ------------------------------------------------------------------------------------------------
@@ -232,30 +254,72 @@ def show(result: dict[str, Any], case: Case) -> None:
     runner.print_rows(result["seconds"], result["skipped"], describe, WIDTH)
 
 
+# ---- training in this process ---------------------------------------------------------------------------------------
+
+
+def train_here(train: Callable[..., Any], data: Dataset, samples: int, end: float, **options: Any) -> Any:
+    """What `train`, a `Network.fit` or `train_many`, returns; TrainerError if that is not before `end`.
+
+    It is in this process, which looks at the clock after each epoch.
+    """
+
+    def is_over(*_: object) -> bool:
+        return time.monotonic() > end
+
+    if is_over():
+        raise runner.TrainerError("no time left")
+    callbacks = [*options.pop("callbacks", ()), is_over]
+    result = train(data.x_train[:samples], data.y_train[:samples], callbacks=callbacks, verbose=False, **options)
+    if is_over():
+        raise runner.TrainerError("no time left")
+    return result
+
+
+@contextmanager
+def filling(result: dict[str, Any]) -> Iterator[None]:
+    """The block fills `result`, the backend choosing its plan; if it fails, this is there, and what is next goes on."""
+    plan = os.environ.pop("FASTNN_CUDA_PLAN", None)
+    try:
+        yield
+    except runner.TrainerError as error:
+        result["skipped"] = str(error)
+        print(f"  left out: {error}")
+    except Exception as error:  # of CuPy too, which has its own
+        result |= {"error": f"{type(error).__name__}: {error}".strip(), "passed": False}
+        print(f"  FAIL: {result['error'].splitlines()[0]}")
+        if not isinstance(error, fastnn.FastnnError):
+            traceback.print_exc()
+    finally:
+        if plan is not None:
+            os.environ["FASTNN_CUDA_PLAN"] = plan
+        sys.stdout.flush()
+
+
+def largest_difference(losses: Sequence[float], expected: Sequence[float]) -> float:
+    """Of two curves, relative to the second; NaN if there is one, unlike Python's max."""
+    return float(np.max(np.abs(np.array(losses) - expected) / expected))
+
+
 # ---- agreement ------------------------------------------------------------------------------------------------------
 
 
 def fit(backend: str, precision: str | None, data: Dataset, samples: int, end: float) -> dict[str, Any]:
     """The losses and the test accuracy of a training run; TrainerError if there is no such precision, or no time."""
     case = CASES[1]
-    if time.monotonic() > end:
-        raise runner.TrainerError("no time left")
     try:
         network = fastnn.Network(case.sizes, backend=backend, precision=precision)
     except fastnn.BackendError as error:
         raise runner.TrainerError(str(error).splitlines()[0]) from error
-    history = network.fit(
-        data.x_train[:samples],
-        data.y_train[:samples],
+    history = train_here(
+        network.fit,
+        data,
+        samples,
+        end,
         epochs=EPOCHS,
         batch_size=case.batch_size,
         optimizer=fastnn.SGD(LEARNING_RATE),
         validation_data=(data.x_test, data.y_test),
-        callbacks=[lambda *_: time.monotonic() > end],
-        verbose=False,
     )
-    if history.epochs < EPOCHS:
-        raise runner.TrainerError("no time left")
     return {
         "backend": backend,
         "precision": precision or "float32",
@@ -267,8 +331,7 @@ def fit(backend: str, precision: str | None, data: Dataset, samples: int, end: f
 
 def check(run: dict[str, Any], reference: dict[str, Any]) -> dict[str, Any]:
     """Whether a run agrees with the reference: its accuracy, and in float32 its losses too."""
-    expected = np.array(reference["loss"])
-    difference = float(np.max(np.abs(run["loss"] - expected) / expected))  # NaN if there is one, unlike Python's max
+    difference = largest_difference(run["loss"], reference["loss"])
     points = abs(run["accuracy"] - reference["accuracy"]) * 100
     same_curve = run["precision"] != "float32" or difference <= CURVE_LIMIT
     passed = same_curve and points <= ACCURACY_LIMIT + 1e-9  # a tenth of a point is not a binary fraction
@@ -276,10 +339,7 @@ def check(run: dict[str, Any], reference: dict[str, Any]) -> dict[str, Any]:
 
 
 def agree(result: dict[str, Any], backend: str, data: Dataset, samples: int, end: float) -> None:
-    """Fill `result` with training runs of one seed, on the backend and on the CPU.
-
-    They are in this process, which looks at the clock after each epoch: it goes on until `end`.
-    """
+    """Fill `result` with training runs of one seed, on the backend and on the CPU, until `end`."""
     other = reference_backend()
     limits = {"loss_difference": CURVE_LIMIT, "accuracy_difference": ACCURACY_LIMIT}
     result |= {"epochs": EPOCHS, "samples": samples, "limits": limits, "runs": [], "skipped": {}}
@@ -312,6 +372,182 @@ def describe_run(run: dict[str, Any], reference: dict[str, Any]) -> str:
         f"losses within {run['loss_difference']:.1e}{limit}; test accuracy {run['accuracy']:.2%}, there "
         f"{reference['accuracy']:.2%} (limit {ACCURACY_LIMIT} points)"
     )
+
+
+# ---- many networks at once ------------------------------------------------------------------------------------------
+
+
+def compare_many(result: dict[str, Any], backend: str, data: Dataset, samples: int, end: float) -> None:
+    """Fill `result` with the times of one network and of many at once, round by round, until `end`."""
+    n = count_networks(backend)
+    limits = {"ratio": MANY_LIMIT if backend == TIMED else None, "loss_difference": CURVE_LIMIT}
+    result |= {"networks": n, "sizes": MANY.sizes, "batch_size": MANY.batch_size, "epochs": EPOCHS, "samples": samples}
+    result |= {"limits": limits, "plans": {}, "rounds": [], "medians": {}, "ratios": {}, "one_by_one": None}
+    result |= {"loss_difference": None, "passed": None, "skipped": None}
+    print(f"\nan epoch of {n} networks at once against one alone, {MANY}", flush=True)
+    with filling(result):
+        measure_many(result, backend, data, samples, end)
+        judge_many(result)
+        print(describe_many(result))
+
+
+def count_networks(backend: str) -> int:
+    """One for each multiprocessor; on a CPU a few, just so that there are more than cores."""
+    if backend == "cupy":
+        from fastnn.kernels.cuda_device import multiprocessors
+
+        return multiprocessors()
+    return min(4, 2 * resolve_threads(None))
+
+
+def measure_many(result: dict[str, Any], backend: str, data: Dataset, samples: int, end: float) -> None:
+    """One and many in turn; TrainerError if the least number of rounds is not there at `end`."""
+    n, rounds = result["networks"], result["rounds"]
+    try:
+        for number in range(-1, MOST_ROUNDS):  # the one before the first is for compilation
+            seed = (0, n - 1)[number % 2]  # so that there are two whose losses are compared
+            alone = fastnn.Network(MANY.sizes, seed=seed, backend=backend)
+            networks = [fastnn.Network(MANY.sizes, seed=seed, backend=backend) for seed in range(n)]
+            one, (history,) = time_epoch(alone.fit, data, samples, end)
+            many, histories = time_epoch(functools.partial(fastnn.train_many, networks), data, samples, end)
+            difference = largest_difference(histories[seed].loss, history.loss)
+            result["plans"] = {"one": history.plan, "many": histories[0].plan}
+            if number >= 0:
+                rounds.append({"seed": seed, "one": one, "many": many, "loss_difference": difference})
+    except runner.TrainerError:
+        if len(rounds) < LEAST_ROUNDS:
+            raise
+
+
+def time_epoch(
+    train: Callable[..., Any], data: Dataset, samples: int, end: float
+) -> tuple[dict[str, float], list[History]]:
+    """Seconds of an epoch, by the clock around all of them and by the histories, and these.
+
+    By the histories, networks that are trained at once take as long as the slowest of them. Where there are more than
+    cores they are not all trained at once, and only the clock knows.
+    """
+    start = time.perf_counter()
+    options = {"epochs": EPOCHS, "batch_size": MANY.batch_size, "optimizer": fastnn.SGD(LEARNING_RATE)}
+    histories = train_here(train, data, samples, end, **options)
+    seconds = (time.perf_counter() - start) / EPOCHS
+    histories = histories if isinstance(histories, list) else [histories]
+    if any(history.diverged for history in histories):  # of which `train_many` makes no error
+        raise fastnn.DivergedError("one of the networks diverged")
+    longest = [max(epoch) for epoch in zip(*(history.seconds for history in histories), strict=True)]
+    return {"clock": seconds, "history": statistics.mean(longest)}, histories
+
+
+def judge_many(result: dict[str, Any]) -> None:
+    """The times have to be within their limit by both measures: each leaves out what the other shows."""
+    rounds, limits, generator = result["rounds"], result["limits"], np.random.default_rng()
+    for measure in ("clock", "history"):
+        seconds = {who: [row[who][measure] for row in rounds] for who in ("one", "many")}
+        ratio, *interval = runner.compare(seconds["many"], seconds["one"], generator)
+        result["medians"][measure] = {who: statistics.median(values) for who, values in seconds.items()}
+        result["ratios"][measure] = {"median": ratio, "interval": interval}
+    result["one_by_one"] = result["networks"] * result["medians"]["clock"]["one"]
+    result["loss_difference"] = float(np.max([row["loss_difference"] for row in rounds]))
+    in_time = limits["ratio"] is None or all(ratio["median"] <= limits["ratio"] for ratio in result["ratios"].values())
+    result["passed"] = in_time and result["loss_difference"] <= CURVE_LIMIT
+
+
+def describe_many(result: dict[str, Any]) -> str:
+    words = []
+    for measure, ratio in result["ratios"].items():
+        one, many = (result["medians"][measure][who] * 1e3 for who in ("one", "many"))
+        least, most = ratio["interval"]
+        words.append(f"by the {measure} {many:.2f} ms, {ratio['median']:.2f} x {one:.2f} ms [{least:.2f}, {most:.2f}]")
+    limit = f" (limit {result['limits']['ratio']:g} x)" if result["limits"]["ratio"] else ""
+    off = result["loss_difference"]
+    losses = f"within {off:.1e} (limit {CURVE_LIMIT:.0e}) of" if off else "equal to"
+    return (
+        f"  {'PASS' if result['passed'] else 'FAIL'}: {'; '.join(words)}{limit}; {len(result['rounds'])} rounds\n"
+        f"  one by one {result['one_by_one'] * 1e3:.0f} ms; plans {' and '.join(result['plans'].values())}; "
+        f"losses {losses} those of two trained alone"
+    )
+
+
+# ---- time to an accuracy --------------------------------------------------------------------------------------------
+
+
+def time_accuracy(result: dict[str, Any], backend: str, data: Dataset, samples: int, end: float) -> None:
+    """Fill `result` with the seconds of training until the goal, of several seeds, until `end`."""
+    judged = backend == TIMED and data.name == "mnist" and samples >= len(data.x_train)  # what the limit is for
+    result |= {"recipe": RECIPE, "most_epochs": PERIODS * RECIPE["epochs"], "samples": samples, "goal": GOAL}
+    result |= {"limit": GOAL_SECONDS if judged else None, "runs": [], "seconds": None, "passed": None, "skipped": None}
+    sizes = "-".join(map(str, RECIPE["layers"]))
+    print(f"\ntraining, validation not counted, to {GOAL:.0%} on {data.name}: {sizes}, preset quick", flush=True)
+    with filling(result):
+        train_to_goal(GOAL_SEEDS[0], backend, data, samples, end)  # for compilation
+        for seed in GOAL_SEEDS:
+            result["runs"].append(train_to_goal(seed, backend, data, samples, end))
+        judge_accuracy(result)
+        print(describe_accuracy(result))
+
+
+def train_to_goal(seed: int, backend: str, data: Dataset, samples: int, end: float) -> dict[str, Any]:
+    """Train by the recipe until the first epoch with the goal; if its epochs do not do, it begins again and goes on."""
+    names = ("hidden", "output", "bias", "init", "dropout", "dtype", "scale", "shift")
+    own = {name: RECIPE[name] for name in names}
+    network = fastnn.Network(RECIPE["layers"], seed=seed, backend=backend, **own)
+    history = train_here(
+        network.fit,
+        data,
+        samples,
+        end,
+        epochs=PERIODS * RECIPE["epochs"],
+        batch_size=RECIPE["batch_size"],
+        loss=RECIPE["loss"],
+        optimizer=recipe_optimizer(),
+        schedule=functools.partial(repeat, as_schedule(RECIPE["schedule"]), RECIPE["epochs"]),
+        validation_data=(data.x_test, data.y_test),
+        callbacks=[lambda _, history: has_goal(history)],
+    )
+    return {
+        "seed": seed,
+        "plan": history.plan,
+        "epochs": history.epochs,
+        "seconds": sum(history.seconds) if has_goal(history) else None,
+        "epoch_seconds": history.seconds,
+        "accuracy": history.val_accuracy,
+    }
+
+
+def has_goal(history: History) -> bool:
+    return history.val_accuracy[-1] >= GOAL - 1e-9  # which is not a binary fraction
+
+
+def recipe_optimizer() -> Optimizer:
+    kind = OPTIMIZERS[RECIPE["optimizer"]]
+    names = [field.name for field in dataclasses.fields(kind)]
+    return kind(**{name: RECIPE[name] for name in names if RECIPE.get(name) is not None})
+
+
+def repeat(schedule: Schedule, epochs: int, steps: np.ndarray, steps_per_epoch: int, total_steps: int) -> np.ndarray:
+    """A schedule of `epochs` epochs, over and over."""
+    period = epochs * steps_per_epoch
+    return schedule(steps % period, steps_per_epoch, period)
+
+
+def judge_accuracy(result: dict[str, Any]) -> None:
+    """All seeds have to reach the goal, and the median of their times has to be within the limit."""
+    seconds = [run["seconds"] for run in result["runs"]]
+    if None not in seconds:
+        result["seconds"] = statistics.median(seconds)
+    if result["limit"] is not None:
+        result["passed"] = result["seconds"] is not None and result["seconds"] <= result["limit"]
+
+
+def describe_accuracy(result: dict[str, Any]) -> str:
+    runs, limit = result["runs"], result["limit"]
+    words = {True: "PASS: ", False: "FAIL: ", None: ""}[result["passed"]]
+    if result["seconds"] is None:
+        best = ", ".join(f"{max(run['accuracy']):.2%} of seed {run['seed']}" for run in runs if run["seconds"] is None)
+        return f"  {words}not reached in {result['most_epochs']} epochs; best {best}"
+    each = ", ".join(f"{run['seconds'] * 1e3:.1f} ({run['epochs']} epochs)" for run in runs)
+    within = f" (limit {limit * 1e3:.0f} ms)" if limit is not None else ""
+    return f"  {words}{result['seconds'] * 1e3:.1f} ms{within}, median of {each}; plan {runs[0]['plan']}"
 
 
 # ---- what the figures depend on -------------------------------------------------------------------------------------
@@ -350,6 +586,21 @@ def default_file(device: str) -> Path:
 # ---- the command ----------------------------------------------------------------------------------------------------
 
 
+class Section(NamedTuple):
+    """What comes after the cases."""
+
+    fill: Callable[[dict[str, Any], str, Dataset, int, float], None]  # fills a result, until the end of its time
+    kept: float  # of the budget
+    what: str
+
+
+SECTIONS = {
+    "agreement": Section(agree, 0.1, "training runs compared with the CPU's"),
+    "many": Section(compare_many, 0.05, "the time of many networks at once against that of one"),
+    "accuracy": Section(time_accuracy, 0.05, "the time of training to an accuracy"),
+}
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m fastnn.bench.gpu", description=__doc__.splitlines()[0])
     listed = "; ".join(f"{number}: {case}" for number, case in CASES.items())
@@ -359,7 +610,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=60_000, metavar="N", help="of an epoch (default: 60000)")
     parser.add_argument("--dataset", default="auto")
     parser.add_argument("--json", metavar="FILE", help="default: a new one in bench/results")
-    parser.add_argument("--no-agreement", dest="agreement", action="store_false", help="time alone")
+    for name, section in SECTIONS.items():
+        parser.add_argument(f"--no-{name}", dest=name, action="store_false", help=f"without {section.what}")
     parser.add_argument("--backend", default="cupy", metavar="NAME", help="default: cupy; peers on the CPU for others")
     options = parser.parse_args(arguments)
     try:
@@ -416,16 +668,28 @@ def run_case(
 
 
 def run_all(content: dict[str, Any], options: argparse.Namespace, file: Path, data: Dataset, end: float) -> None:
-    """Each case in its share of the time that is left, then the agreement; after each of them the file is complete."""
-    reserve = AGREEMENT * options.budget if options.agreement else 0.0
+    """Each case in its share of the time that is left, then the sections; after each of them the file is complete."""
+    kept = {name: section.kept for name, section in SECTIONS.items() if getattr(options, name)}
+    left = sum(kept.values())
+    reserve = left * options.budget
     for done, number in enumerate(options.cases):
         now = time.monotonic()
         deadline = now + (end - reserve - now) / (len(options.cases) - done)
         run_case(number, options, data, content["results"], deadline, end)
         runner.write_json(file, content)
-    if options.agreement:
-        content["agreement"] = {}
-        agree(content["agreement"], options.backend, data, options.samples, end)
+    for name, part in kept.items():
+        now = time.monotonic()
+        until = now + (end - now) * part / left
+        left -= part
+        content[name] = {}
+        SECTIONS[name].fill(content[name], options.backend, data, options.samples, until)
+        runner.write_json(file, content)
+
+
+def has_failed(content: Mapping[str, Any]) -> bool:
+    """Whether a section did; None is not judged."""
+    runs = [run for name in SECTIONS if (result := content[name]) for run in [*result.get("runs", []), result]]
+    return any(run.get("passed") is False for run in runs)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -444,7 +708,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "budget": options.budget,
         "interrupted": False,
         "results": [],
-        "agreement": None,
+        **dict.fromkeys(SECTIONS),
     }
     file = Path(options.json) if options.json else default_file(content["environment"]["device"]["name"])
     runner.write_json(file, content)  # what cannot be written should fail now
@@ -459,8 +723,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"\n{content['seconds']:.0f} s; all samples in {file}")
     if content["interrupted"]:
         return INTERRUPTED
-    runs = content["agreement"]["runs"] if options.agreement else []
-    return 0 if all(run["passed"] for run in runs) else DISAGREES
+    return FAILS if has_failed(content) else 0
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import collections
 import ctypes
 import functools
 import hashlib
+import importlib
 import importlib.util
 import operator
 import os
@@ -39,6 +40,8 @@ extern "C" const char* launch_{kernel}(unsigned blocks, unsigned threads, size_t
 """
 ORDERS = 7  # of blocks and threads: forwards, backwards, shuffled, and whose turn is how long; see `launch` in on_cpu.h
 
+PARTS = ("cupy_kernels", "cuda_team", "cuda_persistent", "cuda_gathering", "cuda_stream")
+
 queue = collections.deque()  # what has been launched and has not run
 running = threading.RLock()  # held by who runs it
 capturing = threading.local()  # its `launches` are those of the graph that this thread is capturing
@@ -48,13 +51,19 @@ capturing = threading.local()  # its `launches` are those of the graph that this
 def load_kernels() -> types.ModuleType:
     """`fastnn.kernels.cupy_kernels` over this module instead of a device."""
     with mock.patch.dict(sys.modules, {"fastnn.kernels.cuda_device": sys.modules[__name__]}):
-        for name in ("cupy_kernels", "cuda_team", "cuda_persistent", "cuda_gathering", "cuda_stream"):
+        for name in PARTS:
             sys.modules.pop(f"fastnn.kernels.{name}", None)
         specification = importlib.util.find_spec("fastnn.kernels.cupy_kernels")
         module = importlib.util.module_from_spec(specification)
         specification.loader.exec_module(module)
-        module.persistent = sys.modules["fastnn.kernels.cuda_persistent"]
+        module.parts = {name: sys.modules.get(f"fastnn.kernels.{name}") for name in PARTS}
     return module
+
+
+def find_part(kernels: types.ModuleType, name: str) -> types.ModuleType:
+    """One of the modules that `kernels`, on a device or not, are made of."""
+    parts = getattr(kernels, "parts", None)
+    return parts[name] if parts else importlib.import_module(f"fastnn.kernels.{name}")
 
 
 def register(setitem=operator.setitem) -> None:

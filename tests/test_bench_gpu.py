@@ -4,6 +4,7 @@ Workers are processes of their own: what a test changes here is as it was there,
 module.
 """
 
+import dataclasses
 import functools
 import json
 import os
@@ -19,6 +20,7 @@ from fastnn.bench import gpu, runner, trainers
 
 import fastnn
 from fastnn.backends import BackendChoice
+from fastnn.presets import PRESETS
 
 GIT = """#!/bin/sh
 case "$*" in
@@ -27,6 +29,7 @@ case "$*" in
 esac
 """
 SMALL = gpu.Case((784, 12, 10), 64)
+CASES_ALONE = ("--no-agreement", "--no-many", "--no-accuracy")
 
 
 @pytest.fixture
@@ -87,7 +90,7 @@ def test_command_compares_and_writes(tmp_path, quick, git, capsys):
     names = "fastnn graph; fastnn graph, again; fastnn graph, tf32"
     code, content = run_main(tmp_path, "--backend", "numba", "--only", names)
     agreement = content["agreement"]
-    assert code == (not all(run["passed"] for run in agreement["runs"]))  # bf16 may be, where the CPU has it
+    assert code == (not all(run["passed"] for run in agreement["runs"]))  # bf16 may not, where the CPU has it
     output = capsys.readouterr().out
     assert "784-12-10, batch 64, float32: 10 steps an epoch" in output
     assert output.count("x fastnn graph [") == 2
@@ -107,6 +110,14 @@ def test_command_compares_and_writes(tmp_path, quick, git, capsys):
         assert result["settings"]["fastnn graph"] == {"backend": "numba", "plan": "compiled", "precision": None}
     assert agreement["reference"]["backend"] == "numba"
     assert len(agreement["runs"][0]["loss"]) == 5
+    many, accuracy = content["many"], content["accuracy"]
+    assert many["passed"] is True
+    assert [row["seed"] for row in many["rounds"]] == [0, many["networks"] - 1] * 2
+    assert many["plans"] == {"one": "compiled", "many": "compiled"}
+    assert accuracy["passed"] is None  # it is neither MNIST nor a CUDA device
+    assert [run["seed"] for run in accuracy["runs"]] == [0, 1, 2]
+    assert "losses equal to those of two trained alone" in output
+    assert "to 98% on digits: 784-128-10" in output
 
 
 def test_backend_that_is_not_ready_is_named(tmp_path):
@@ -134,7 +145,7 @@ def test_interrupt_writes_what_there_is(tmp_path, quick, monkeypatch):
     assert content["interrupted"] is True
     assert [result["rounds"] for result in content["results"]] == [2]
     assert "fastnn graph, again" in content["results"][0]["ratios"]
-    assert content["agreement"] is None
+    assert [content[name] for name in gpu.SECTIONS] == [None] * 3
 
 
 def test_workers_leave_the_interrupt_to_the_parent(task):
@@ -204,7 +215,7 @@ def test_who_fails_is_left_out_and_the_others_go_on(tmp_path, quick, monkeypatch
     monkeypatch.setattr(gpu, "PEERS", FAILING)
     monkeypatch.setattr(gpu, "NAMES", ("fastnn graph", *FAILING))
     monkeypatch.setattr(gpu, "PATIENCE", 1.0)
-    code, content = run_main(tmp_path, "--backend", "numpy", "--cases", "1", "--no-agreement")
+    code, content = run_main(tmp_path, "--backend", "numpy", "--cases", "1", *CASES_ALONE)
     assert code == 0
     (result,) = content["results"]
     assert result["rounds"] == 4
@@ -226,19 +237,21 @@ def test_who_hangs_at_once_is_left_out(task):
         assert contest.workers == {}
 
 
-def test_budget_that_is_spent(tmp_path, quick):
+def test_budget_that_is_spent(tmp_path, quick, capsys):
     code, content = run_main(tmp_path, "--backend", "numpy", "--budget", "0.001")
     assert code == 0
     assert content["seconds"] < 2
     assert [set(result["skipped"].values()) for result in content["results"]] == [{"no time left"}] * 2
     assert content["agreement"]["skipped"] == {"numba": "no time left"}
+    assert content["many"]["skipped"] == content["accuracy"]["skipped"] == "no time left"
+    assert capsys.readouterr().out.count("\n  left out: no time left\n") == 3
 
 
 def test_budget_bounds_the_rounds(tmp_path, quick, monkeypatch):
     """However many are wanted."""
     monkeypatch.setattr(gpu, "LEAST_SECONDS", 0.1)
     monkeypatch.setattr(gpu, "MOST_ROUNDS", 10**6)
-    options = ["--backend", "numpy", "--cases", "1", "--only", "fastnn graph", "--budget", "4", "--no-agreement"]
+    options = ["--backend", "numpy", "--cases", "1", "--only", "fastnn graph", "--budget", "4", *CASES_ALONE]
     _, content = run_main(tmp_path, *options)
     assert content["seconds"] < 6
 
@@ -297,7 +310,8 @@ def test_agreement_with_another_backend(digits, monkeypatch, capsys):
 def test_disagreement_is_the_command_s_too(tmp_path, quick, monkeypatch):
     monkeypatch.setattr(gpu, "EPOCHS", 1)
     monkeypatch.setattr(gpu, "ACCURACY_LIMIT", -1.0)
-    code, content = run_main(tmp_path, "--backend", "numpy", "--cases", "1", "--only", "fastnn graph, tf32")
+    options = ["--cases", "1", "--only", "fastnn graph, tf32", "--no-many", "--no-accuracy"]
+    code, content = run_main(tmp_path, "--backend", "numpy", *options)
     assert code == 1
     assert content["results"] == []  # there is no tf32 in this case
     assert [run["passed"] for run in content["agreement"]["runs"]] == [False]
@@ -319,6 +333,203 @@ def test_run_that_fails_does_not_agree(error, digits, monkeypatch, capsys):
     gpu.agree(result, "numpy", digits, 320, time.monotonic() + 60)
     assert [run["passed"] for run in result["runs"]] == [False] * 3
     assert capsys.readouterr().out.count("FAIL: so it is\n") == 3
+
+
+# ---- many networks at once, and the time to an accuracy -------------------------------------------------------------
+
+
+NO_CASE = ("--cases", "1", "--only", "fastnn graph, tf32", "--no-agreement")
+
+
+def run_section(fill, data, samples=320):
+    """What a section fills in, on numba."""
+    result = {}
+    fill(result, "numba", data, samples, time.monotonic() + 60)
+    return result
+
+
+def with_histories(change):
+    """A `train_many` whose histories are changed."""
+    train_many = fastnn.train_many
+
+    def changed(*arguments, **options):
+        histories = train_many(*arguments, **options)
+        change(histories)
+        return histories
+
+    return changed
+
+
+def slow_down(histories):
+    """What the histories know of it."""
+    histories[1].seconds = [10**6 * seconds for seconds in histories[1].seconds]
+
+
+def diverge(histories):
+    histories[1].diverged = True
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda histories: time.sleep(0.3), "FAIL: by the clock"),
+        (slow_down, "FAIL: by the clock"),
+        (diverge, "FAIL: DivergedError: one of the networks diverged"),
+        (lambda histories: histories.reverse(), "(limit 1e-03) of those of two trained alone"),
+    ],
+    ids=["slow by the clock", "slow by the history", "diverging", "wrong"],
+)
+def test_many_that_fail(change, words, quick, digits, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "TIMED", "numba")
+    monkeypatch.setattr(fastnn, "train_many", with_histories(change))
+    result = run_section(gpu.compare_many, digits)
+    assert result["passed"] is False
+    output = capsys.readouterr().out
+    assert words in output
+    assert output.count("FAIL") == 1
+
+
+def test_many_in_time(quick, digits, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "TIMED", "numba")
+    monkeypatch.setattr(gpu, "MANY_LIMIT", 1e6)
+    result = run_section(gpu.compare_many, digits)
+    assert result["passed"] is True
+    assert result["loss_difference"] == 0
+    assert set(result["ratios"]) == set(result["medians"]) == {"clock", "history"}
+    assert result["one_by_one"] == result["networks"] * result["medians"]["clock"]["one"]
+    assert "(limit 1e+06 x); 4 rounds" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("calls", "rounds"), [(7, None), (8, 3), (9, 3)])
+def test_rounds_of_many_until_the_end(calls, rounds, quick, digits, monkeypatch, capsys):
+    """Of two calls each, the first is not counted; less than three say nothing."""
+    time_epoch, left = gpu.time_epoch, [calls]
+
+    def limited(*arguments):
+        left[0] -= 1
+        if left[0] < 0:
+            raise runner.TrainerError("no time left")
+        return time_epoch(*arguments)
+
+    monkeypatch.setattr(gpu, "time_epoch", limited)
+    result = run_section(gpu.compare_many, digits)
+    if rounds is None:
+        assert (result["passed"], result["skipped"]) == (None, "no time left")
+        assert capsys.readouterr().out.endswith("  left out: no time left\n")
+    else:
+        assert (result["passed"], result["skipped"]) == (True, None)
+        assert len(result["rounds"]) == rounds
+
+
+def test_training_that_is_not_through_at_the_end(digits):
+    network = fastnn.Network([784, 10], backend="numpy")
+    with pytest.raises(runner.TrainerError, match="no time left"):
+        gpu.train_here(network.fit, digits, 320, time.monotonic() + 0.2, epochs=10**9)
+    assert 0 < network.history.epochs < 10**6
+
+
+def test_one_multiprocessor_each(monkeypatch):
+    device = types.SimpleNamespace(multiprocessors=lambda: 132)
+    monkeypatch.setitem(sys.modules, "fastnn.kernels.cuda_device", device)
+    assert gpu.count_networks("cupy") == 132
+    assert 2 <= gpu.count_networks("numba") <= 4
+
+
+@pytest.mark.parametrize("error", [fastnn.BackendError, ZeroDivisionError])
+def test_section_that_fails_is_named_and_the_next_goes_on(error, tmp_path, quick, monkeypatch, capsys):
+    def fail(*arguments, **options):
+        raise error("so it is\nas the log says")
+
+    monkeypatch.setattr(fastnn, "train_many", fail)
+    code, content = run_main(tmp_path, "--backend", "numba", *NO_CASE)
+    assert code == 1
+    assert content["many"]["error"] == f"{error.__name__}: so it is\nas the log says"
+    assert len(content["accuracy"]["runs"]) == 3
+    output = capsys.readouterr()
+    assert f"  FAIL: {error.__name__}: so it is\n" in output.out
+    assert ("Traceback" in output.err) == (error is ZeroDivisionError)
+
+
+def test_interrupt_of_a_section(tmp_path, quick, monkeypatch):
+    calls = []
+
+    def interrupt(histories):
+        calls.append(histories)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(fastnn, "train_many", with_histories(interrupt))
+    code, content = run_main(tmp_path, "--backend", "numba", *NO_CASE)
+    assert code == 130
+    assert len(content["many"]["rounds"]) == 1
+    assert content["accuracy"] is None
+
+
+@pytest.mark.parametrize("outer", [None, "eager"])
+def test_backend_chooses_the_plan(outer, monkeypatch, capsys):
+    """In the section alone, however it ends."""
+    if outer is None:
+        monkeypatch.delenv("FASTNN_CUDA_PLAN", raising=False)
+    else:
+        monkeypatch.setenv("FASTNN_CUDA_PLAN", outer)
+    for error in (runner.TrainerError("no time left"), fastnn.BackendError("no device"), None):
+        with gpu.filling({}):
+            assert "FASTNN_CUDA_PLAN" not in os.environ
+            if error:
+                raise error
+        assert os.environ.get("FASTNN_CUDA_PLAN") == outer
+
+
+def test_training_ends_with_the_epoch_that_has_the_goal(digits, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "GOAL", 0.8)
+    result = run_section(gpu.time_accuracy, digits, 640)
+    for run in result["runs"]:
+        assert max(run["accuracy"][:-1]) < 0.8 <= run["accuracy"][-1]
+        assert run["seconds"] == sum(run["epoch_seconds"])
+        assert run["epochs"] == len(run["epoch_seconds"])
+    assert result["seconds"] == sorted(run["seconds"] for run in result["runs"])[1]
+    assert result["passed"] is None
+    assert "ms, median of" in capsys.readouterr().out
+
+
+def test_recipe_is_the_preset_s_again_and_again(digits, monkeypatch):
+    monkeypatch.setattr(gpu, "GOAL", 1.1)
+    recipe, fit, losses = PRESETS["quick"], fastnn.Network.fit, []
+
+    def kept(network, *arguments, **options):
+        losses.append(fit(network, *arguments, **options).loss)
+        return network.history
+
+    monkeypatch.setattr(fastnn.Network, "fit", kept)
+    run = gpu.train_to_goal(1, "numba", digits, 320, time.monotonic() + 60)
+    assert (run["epochs"], run["seconds"]) == (12, None)
+    optimizer = fastnn.SGD(0.1, momentum=0.9, nesterov=True)
+    options = {"epochs": 4, "optimizer": optimizer, "schedule": recipe["schedule"]}
+    fastnn.Network([784, 128, 10], seed=1, backend="numba").fit(digits.x_train[:320], digits.y_train[:320], **options)
+    assert losses[0][:4] == losses[1]
+    steps = np.arange(8)
+    np.testing.assert_array_equal(gpu.repeat(lambda steps, each, total: steps, 2, steps, 2, 8), [0, 1, 2, 3] * 2)
+
+
+@pytest.mark.parametrize(
+    ("goal", "limit", "passed", "words"),
+    [
+        (0.8, 60.0, True, "PASS: "),
+        (0.8, 0.0, False, "(limit 0 ms), median of"),
+        (1.1, 60.0, False, "FAIL: not reached in 12 epochs; best "),
+    ],
+)
+def test_limit_of_the_time_to_an_accuracy(goal, limit, passed, words, digits, monkeypatch, capsys):
+    """On all of MNIST, for which these samples are given out."""
+    for name, value in {"TIMED": "numba", "GOAL": goal, "GOAL_SECONDS": limit}.items():
+        monkeypatch.setattr(gpu, name, value)
+    few = {name: getattr(digits, name)[:640] for name in ("x_train", "y_train", "x_test", "y_test")}
+    mnist = dataclasses.replace(digits, name="mnist", **few)
+    result = run_section(gpu.time_accuracy, mnist, 640)
+    assert result["passed"] is passed
+    assert (result["seconds"] is None) == (goal > 1)
+    assert words in capsys.readouterr().out
+    assert gpu.has_failed({"agreement": None, "many": None, "accuracy": result}) is not passed
 
 
 # ---- environment ----------------------------------------------------------------------------------------------------

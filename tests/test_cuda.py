@@ -14,7 +14,7 @@ import pytest
 import test_kernels as suite
 from fastnn.kernels import cuda_source, numpy_kernels
 from fastnn.kernels.codes import IDENTITY
-from fastnn.kernels.cuda_modules import TILES, Product, choose_tile
+from fastnn.kernels.cuda_modules import TILES, Product, all_modules, choose_tile
 
 import fastnn
 from fastnn import backends
@@ -29,7 +29,7 @@ EVERY_TILE = [(real, tile) for real, tiles in TILES.items() for tile in tiles]
 
 
 def force_tile(monkeypatch, kernels, tile):
-    monkeypatch.setattr(kernels, "choose_tile", lambda *arguments: tile)
+    monkeypatch.setattr(cuda_on_cpu.find_part(kernels, "cuda_team"), "choose_tile", lambda *arguments: tile)
 
 
 # ---- tiles ----------------------------------------------------------------------------------------------------------
@@ -167,7 +167,8 @@ def test_a_replayed_graph_does_what_the_launches_do(backend, monkeypatch, name):
 @on_cuda
 def test_the_epoch_is_replayed(backend, kernels, monkeypatch):
     """Mini-batches are captured once and then replayed, by the graph of many as far as it goes."""
-    captured, replayed, capture = [], [], kernels.capture
+    team = cuda_on_cpu.find_part(kernels, "cuda_team")
+    captured, replayed, capture = [], [], team.capture
 
     class Counted:
         def __init__(self, graph):
@@ -181,7 +182,7 @@ def test_the_epoch_is_replayed(backend, kernels, monkeypatch):
         captured.append(work)
         return Counted(capture(work))
 
-    monkeypatch.setattr(kernels, "capture", count)
+    monkeypatch.setattr(team, "capture", count)
     monkeypatch.setattr("fastnn.training._CALL_SECONDS", 1e9)
     train(backend, "graph", monkeypatch, n=8 * 330)
     # Of training graphs of 16, of 1, and of the last mini-batch; validation is a last mini-batch.
@@ -190,21 +191,22 @@ def test_the_epoch_is_replayed(backend, kernels, monkeypatch):
 
 
 @on_cuda
-def test_graph_is_the_default(backend, monkeypatch):
+def test_graph_is_the_plan_where_one_launch_cannot_do(backend, monkeypatch):
     monkeypatch.delenv("FASTNN_CUDA_PLAN", raising=False)
     net = fastnn.Network([3, 2], backend=backend)
-    assert net.fit(np.eye(3), [0, 1, 1], epochs=1).plan == "graph"
+    assert net.fit(np.eye(3), [0, 1, 1], epochs=1, optimizer="adam").plan == "graph"
 
 
 @on_cuda
 def test_a_wrong_plan_is_an_error(backend, monkeypatch):
-    with pytest.raises(SettingError, match="FASTNN_CUDA_PLAN must be eager or graph, got 'fast'"):
+    with pytest.raises(SettingError, match="FASTNN_CUDA_PLAN must be eager, graph or persistent, got 'fast'"):
         train(backend, "fast", monkeypatch)
 
 
 @on_cuda
 def test_a_run_is_numpys(backend, monkeypatch):
     """Shuffled, on a hidden layer or three, in both types: the loss curve and the weights of the reference."""
+    monkeypatch.setenv("FASTNN_CUDA_PLAN", "graph")
     data = fastnn.datasets.load("digits")
     x, y = data.x_train[:600], data.y_train[:600]
     for sizes, dtype, limit in [([784, 30, 10], "float32", 1e-5), ([784, 24, 20, 16, 10], "float64", 1e-11)]:
@@ -223,9 +225,7 @@ def test_a_run_is_numpys(backend, monkeypatch):
 def streamed(kernels, monkeypatch):
     """Every data set is too large, and half of the ring holds but three mini-batches of 8 rows of 20 bytes."""
     monkeypatch.setenv("FASTNN_CUDA_DATA_LIMIT", "0")
-    stream = kernels.StreamedSamples.feed.__globals__
-    monkeypatch.setitem(stream, "_HALF_BYTES", 3 * 8 * 20)
-    return stream
+    monkeypatch.setattr(cuda_on_cpu.find_part(kernels, "cuda_stream"), "_HALF_BYTES", 3 * 8 * 20)
 
 
 @on_cuda
@@ -392,14 +392,15 @@ def test_arrays_of_device_and_host_do_not_mix(backend, kernels):
 @on_cpu_only
 def test_every_kernel_of_the_sources_is_launched_somewhere(backend, kernels):
     """None is left that nothing tests."""
-    text = "".join(
-        path.read_text(encoding="utf-8") for path in sorted(cuda_on_cpu.HERE.parent.glob("kernels/cuda/*.cu"))
-    )
-    names = set(re.findall(r"__global__ void (?:__launch_bounds__\(\w+\)\s+)?(\w+)\(", text)) - {"NAME"}
-    names |= set(re.findall(r"^GATHER\((\w+),", text, re.M))
-    python = (cuda_on_cpu.HERE.parent / "kernels" / "cupy_kernels.py").read_text(encoding="utf-8")
-    assert names >= {"dense", "gather_uint8", "softmax"}
-    assert [n for n in names if f'"{n}"' not in python and not n.startswith("gather_")] == []
+    folder = cuda_on_cpu.HERE.parent / "kernels"
+    names = set()
+    for module in all_modules():
+        expanded = cuda_on_cpu.run_compiler(module.text(), "-E") if module.macros[0] == "REAL=float" else ""
+        names |= set(re.findall(r'extern "C"\s+void\s+(\w+)\(', expanded))
+    assert names >= {"dense", "gather_uint8", "softmax", "train_uint8", "set_counter"}
+    python = "".join(path.read_text(encoding="utf-8") for path in folder.glob("cu*.py"))
+    by_type = {name for name in names if re.fullmatch(r"(gather|train)_(uint8|float32|float64)", name)}
+    assert [name for name in names - by_type if f'"{name}"' not in python] == []
 
 
 @on_cuda

@@ -21,6 +21,7 @@ BUDGETS = {
     ("loss.cu", "double", None): 64,
     ("optimizers.cu", "float", None): 40,
     ("optimizers.cu", "double", None): 48,
+    ("persistent.cu", "float", None): 160,
     ("products.cu", "float", 16): 64,
     ("products.cu", "float", 32): 128,
     ("products.cu", "float", 64): 128,

@@ -426,11 +426,11 @@ def test_runs_repeat_to_the_bit(backend, name, dtype):
 
 def test_runs_repeat_to_the_bit_in_a_fresh_process(backend):
     """Where numba compiles nothing, but takes from disk what this process compiled."""
+    if backend == "cuda_on_cpu":
+        pytest.skip("nothing is compiled for it, and it takes long")
     cases = [(name, dtype) for name in RUNS for dtype in ("float32", "float64")]
     here = [digest(name, backend, dtype) for name, dtype in cases]
     program = f"import test_gradients as t; print(*[t.digest(n, {backend!r}, d) for n, d in {cases!r}])"
-    if backend == "cuda_on_cpu":
-        program = f"import cuda_on_cpu; cuda_on_cpu.register(); {program}"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parent)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == here

@@ -194,6 +194,7 @@ def test_a_lost_block_is_everybody_s_error(backend, monkeypatch):
         start(self, name, blocks - (1 if name.startswith("train") else 0), *arguments)
 
     monkeypatch.setattr(cuda_on_cpu.Loaded, "start", start_less)
-    monkeypatch.setattr(cuda_on_cpu.load_kernels().persistent, "choose_blocks", lambda size: (2, 1))
+    persistent = cuda_on_cpu.find_part(cuda_on_cpu.load_kernels(), "cuda_persistent")
+    monkeypatch.setattr(persistent, "choose_blocks", lambda size: (2, 1))
     with pytest.raises(fastnn.BackendError, match="did not come"):
         fastnn.train_many(make(backend, [[20, 6, 4]] * 2), X, Y, epochs=1)

@@ -1,7 +1,5 @@
 """The plan "persistent", an epoch in one launch: what it computes, for whom it is, and that it cannot hang."""
 
-import importlib
-
 import cuda_on_cpu
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ from fastnn.errors import BackendError
 @pytest.fixture
 def persistent(kernels):
     """The module that the backend's kernels have it from."""
-    return getattr(kernels, "persistent", None) or importlib.import_module("fastnn.kernels.cuda_persistent")
+    return cuda_on_cpu.find_part(kernels, "cuda_persistent")
 
 
 @pytest.fixture(autouse=True)
