@@ -17,7 +17,8 @@ class History:
     precision : str or None
         Of the matrix products, where it is not the dtype's.
     plan : str
-        How the mini-batches were run: interpreted, compiled, as a replayed CUDA graph, or eagerly one launch at a time.
+        How the mini-batches were run: interpreted, compiled, or on a GPU by a persistent kernel, a replayed graph, or
+        eagerly one launch at a time.
     threads : int
     samples : int
         Training samples an epoch.

@@ -133,8 +133,12 @@ class _Run:
         with self._lock:
             self._stopped = True
             if self._thread:
-                interrupt = ctypes.py_object(KeyboardInterrupt)
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), interrupt)
+                _interrupt(self._thread)
+
+
+def _interrupt(thread: int) -> None:
+    """Raise KeyboardInterrupt in another thread, as soon as it is back in Python."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))
 
 
 def _finish(futures: Sequence[Future], runs: Sequence[_Run]) -> None:

@@ -60,8 +60,13 @@ class Gathering:
             mine = self._round
             self._requests.append(request)
             self._launch_if_all_are_there()
-            while self._round == mine:
-                self._changed.wait(_LOOK)
+            try:
+                while self._round == mine:
+                    self._changed.wait(_LOOK)
+            except BaseException:  # interrupted: the others must not train its network on
+                if request in self._requests:
+                    self._requests.remove(request)
+                raise
             if mine in self._errors:
                 raise self._errors[mine]
 

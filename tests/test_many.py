@@ -4,13 +4,16 @@ import json
 import os
 import subprocess
 import sys
+import threading
 
 import cuda_on_cpu
 import numpy as np
 import pytest
+from fastnn.kernels import cuda_gathering
 from test_cuda import on_cpu_only
 
 import fastnn
+from fastnn import many
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.integers(0, 256, (150, 20)).astype(np.uint8), RNG.integers(0, 4, 150)
@@ -198,3 +201,27 @@ def test_a_lost_block_is_everybody_s_error(backend, monkeypatch):
     monkeypatch.setattr(persistent, "choose_blocks", lambda size: (2, 1))
     with pytest.raises(fastnn.BackendError, match="did not come"):
         fastnn.train_many(make(backend, [[20, 6, 4]] * 2), X, Y, epochs=1)
+
+
+def test_an_interrupted_network_is_not_trained_on():
+    """What it had submitted is taken back; the others go on without it."""
+    launched = []
+    gathering = cuda_gathering.Gathering(2, lambda requests: launched.append(list(requests)))
+    waiting, seen = threading.Event(), []
+
+    def train(request):
+        with gathering:
+            waiting.set()
+            try:
+                gathering.submit(request)
+            except KeyboardInterrupt:
+                seen.append(request)
+
+    thread = threading.Thread(target=train, args=["interrupted"])
+    thread.start()
+    waiting.wait()
+    many._interrupt(thread.ident)
+    thread.join()
+    train("other")
+    assert seen == ["interrupted"]
+    assert launched == [["other"]]
