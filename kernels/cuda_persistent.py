@@ -131,7 +131,8 @@ def choose_blocks(size: Size) -> tuple[int, int] | None:
 
 _PER_CYCLE = 32  # multiply-adds of a block that reads its operands from shared memory
 _MEETING = 2000  # cycles until all blocks have met
-_FEW = 1024  # elements that every block sums up by itself: FEW in the kernel
+_FEW = 32768  # numbers that every block reads to add up all sums by itself: FEW in the kernel
+_READ_PER_CYCLE = 16  # numbers that a block gets from the second-level cache
 _FETCH = 1500  # cycles until samples that are waited for have come
 
 
@@ -143,9 +144,9 @@ def _cycles(size: Size, blocks: int, buffers: int) -> float:
         products += (2 if layer == 0 else 3) * size.rows * math.ceil(n_in * n_out / share)
         if blocks > 1 and layer > 0 and _split(layer, last) != "whole":
             count = size.rows * (n_out if layer % 2 else n_in)
-            few = count <= _FEW
-            reads = count * blocks if few else count * 2
-            exchanges += _MEETING * (1 if few else 2) + 4 * reads / _THREADS
+            few = count * blocks <= _FEW
+            reads = count * blocks if few else 2 * count
+            exchanges += _MEETING * (1 if few else 2) + reads / _READ_PER_CYCLE
     return products / _PER_CYCLE + exchanges + (_FETCH if buffers == 1 else 0)
 
 

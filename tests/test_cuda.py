@@ -320,8 +320,8 @@ FAULTS = {
     "a shuffle that not all lanes reach": (
         "dense",
         "loss.cuh",
-        "  sum = sum_over_warp(sum);\n  for",
-        "  if (lane < 16) sum = sum_over_warp(sum);\n  for",
+        "  sum = sum_over_lanes<LANES>(sum);\n  for",
+        "  if (lane < 16) sum = sum_over_lanes<LANES>(sum);\n  for",
     ),
 }
 

@@ -109,7 +109,7 @@ def test_matrix_units(backend, persistent, monkeypatch, precision, limit, blocks
 def test_a_wide_exchange(backend, persistent, monkeypatch):
     """Sums that each block adds up a share of."""
     force_blocks(monkeypatch, persistent, 4)
-    compare(backend, [64, 40, 100, 33, 10], hidden="tanh", batch_size=32)
+    compare(backend, [64, 40, 300, 33, 10], hidden="tanh", batch_size=32)
 
 
 @on_cuda
@@ -254,7 +254,7 @@ def test_a_wrong_source_is_rejected(backend, persistent, monkeypatch, spoil_sour
 
 
 def compare_two(backend):
-    compare(backend, [64, 40, 100, 33, 10], hidden="tanh", batch_size=32)
+    compare(backend, [64, 40, 300, 33, 10], hidden="tanh", batch_size=32, epochs=1)
     compare(backend, [20, 16, 4], hidden="tanh")
 
 

@@ -4,7 +4,7 @@
 
 extern "C" __global__ void softmax(const REAL* z, REAL* a, long long rows, long long columns) {
   for (long long i = first_element() / 32; i < rows; i += all_threads() / 32)
-    softmax_row(z + i * columns, a + i * columns, (int)columns, threadIdx.x % 32);
+    softmax_row<32>(z + i * columns, a + i * columns, (int)columns, threadIdx.x % 32);
 }
 
 // One block, so that the sums over all rows need no second launch.
@@ -19,15 +19,14 @@ extern "C" __global__ void __launch_bounds__(1024)
   if (has_weights) {
     double weights = 0;
     for (long long i = threadIdx.x; i < rows; i += blockDim.x) weights += sample_weight[i];
-    all_weights = sum_over_warps(sum_over_warp(weights), places);
+    all_weights = sum_over_warps(sum_over_lanes<32>(weights), places);
   }
   Counts sums{0, 0};
   for (long long i = threadIdx.x / 32; i < rows; i += warps) {
     const double weight = has_weights ? (double)sample_weight[i] : 1.0;
-    const Counts counts = judge(z + i * n, a + i * n, targets + i * n, n, lane, (int)activation, (int)loss, (int)task,
-                                delta + i * n);
     const REAL share = (REAL)(all_weights > 0 ? weight / all_weights : 0.0);
-    for (int j = lane; j < n; j += 32) delta[i * n + j] *= share;
+    const Counts counts = judge<32>(z + i * n, a + i * n, targets + i * n, n, lane, (int)activation, (int)loss,
+                                    (int)task, share, delta + i * n);
     sums.loss += weight * counts.loss;
     sums.hit += weight * counts.hit;
   }

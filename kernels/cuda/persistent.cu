@@ -12,7 +12,7 @@
 #include "multiply.cuh"
 
 constexpr int MAX_LAYERS = 8;
-constexpr int FEW = 1024;  // sums that every block adds up, rather than a share of them and a second meeting
+constexpr int FEW = 32768;  // numbers that a block reads to add up all sums; if more, it takes a share and all meet again
 constexpr u64 PATIENCE = 10ull * 1000 * 1000 * 1000;  // nanoseconds
 
 struct Layer {
@@ -124,7 +124,8 @@ __device__ bool meet(Job& job, State& state) {
     const u32 all = (u32)job.blocks * ++state.meetings;
     add_release(arrived);
     u64 begun = 0;
-    while (!state.failed && (int)(load_acquire(arrived) - all) < 0) {
+    for (int looks = 1; !state.failed && (int)(load_acquire(arrived) - all) < 0; looks++) {
+      if (looks % LOOKS_A_CLOCK) continue;
       const u64 now = look_at_clock();
       if (begun == 0) begun = now;
       if (now - begun > PATIENCE) add_release(failed);
@@ -156,7 +157,7 @@ __device__ bool sum_over_blocks(Job& job, State& state, int count, Finish finish
     return sum;
   };
   if (!meet(job, state)) return false;
-  if (blocks == 1 || count <= FEW) {  // every block adds up all of them
+  if (blocks == 1 || count * blocks <= FEW) {  // every block adds up all of them
     for (int e = threadIdx.x; e < count; e += THREADS) finish(e, add_up(e));
     return true;
   }
@@ -183,16 +184,15 @@ struct Samples {
     const int bytes = n_in * (int)sizeof(Source);
     unsigned char* to = buffer(step);
     const long long* order = job.order + step * job.batch_size;
-    if (bytes % 4 == 0 && (size_t)x % 4 == 0)
-      for (int e = threadIdx.x; e < rows * (bytes / 4); e += THREADS) {
-        const int i = e / (bytes / 4), word = e % (bytes / 4);
-        copy_async<4>(to + i * stride + 4 * word, (const unsigned char*)(x + order[i] * n_in) + 4 * word, true);
-      }
-    else
-      for (int e = threadIdx.x; e < rows * n_in; e += THREADS) {
-        const int i = e / n_in, j = e % n_in;
-        ((Source*)(to + i * stride))[j] = x[order[i] * n_in + j];
-      }
+    const bool words = bytes % 4 == 0 && (size_t)x % 4 == 0;
+    for (int i = threadIdx.x / 32; i < rows; i += THREADS / 32) {  // a warp for each row
+      const Source* from = x + order[i] * n_in;
+      unsigned char* row = to + i * stride;
+      if (words)
+        for (int e = 4 * (threadIdx.x % 32); e < bytes; e += 128) copy_async<4>(row + e, (const u8*)from + e, true);
+      else
+        for (int j = threadIdx.x % 32; j < n_in; j += 32) ((Source*)row)[j] = from[j];
+    }
     mark_copies();
   }
 
@@ -232,23 +232,31 @@ __device__ bool forward(Job& job, State& state, int l, In in) {
   return true;
 }
 
-// Loss of the mini-batch and its gradient, by every block; the first one writes it down.
+// Loss of the mini-batch and its gradient, by every block; the first one writes it down. Rows are short: a few threads
+// take one, so that all rows are under way at once.
 __device__ void find_loss(const Job& job, State& state, long long step) {
+  constexpr int LANES = 4;
   Part& p = state.parts[job.n_layers - 1];
-  const int n = p.n_out, lane = threadIdx.x % 32;
+  const int rows = (int)job.rows, lane = threadIdx.x % LANES;
+  const REAL share = (REAL)(1.0 / rows);
   Counts sums{0, 0};
-  for (int i = threadIdx.x / 32; i < job.rows; i += THREADS / 32) {
-    REAL *z = state.z + i * n, *a = p.a + i * n, *delta = p.delta + i * n;
+  for (int first = 0; first < rows; first += THREADS / LANES) {
+    const int i = first + threadIdx.x / LANES, n = i < rows ? p.n_out : 0;  // who has no row keeps the warp company
+    REAL* z = state.z + i * n;
+    REAL *a = n ? p.a + i * n : z, *target = n ? state.target + i * n : z;
     if (p.activation == SOFTMAX) {
-      softmax_row(z, a, n, lane);
+      softmax_row<LANES>(z, a, n, lane);
       __syncwarp();
     }
-    const Counts counts = judge(z, a, state.target + i * n, n, lane, p.activation, (int)job.loss, (int)job.task, delta);
-    for (int j = lane; j < n; j += 32) delta[j] *= (REAL)(1.0 / job.rows);
-    sums.loss += counts.loss;
-    sums.hit += counts.hit;
+    const Counts counts = judge<LANES>(z, a, target, n, lane, p.activation, (int)job.loss, (int)job.task, share,
+                                       p.delta + i * n);
+    if (n && lane == 0) {
+      sums.loss += counts.loss;
+      sums.hit += counts.hit;
+    }
   }
-  const double loss = sum_over_warps(sums.loss, state.places), hit = sum_over_warps(sums.hit, state.places);
+  const double loss = sum_over_warps(sum_over_lanes<32>(sums.loss), state.places);
+  const double hit = sum_over_warps(sum_over_lanes<32>(sums.hit), state.places);
   if (threadIdx.x == 0 && state.rank == 0) {
     job.losses[step] = loss;
     job.hits[step] = hit;
@@ -293,10 +301,11 @@ __device__ bool backward(Job& job, State& state, int l, long long step, In in) {
              descend(job, rate, decay, sum, p.W + e, p.vW ? p.vW + e : nullptr);
            });
   if (job.has_bias)
-    for (int j = threadIdx.x; j < n; j += THREADS) {
+    for (int j = threadIdx.x / 32; j < n; j += THREADS / 32) {  // a warp for each sum of a column
       REAL sum = 0;
-      for (int i = 0; i < rows; i++) sum += p.delta[i * n + j];
-      descend(job, rate, 0, sum, p.b + j, p.vb ? p.vb + j : nullptr);
+      for (int i = threadIdx.x % 32; i < rows; i += 32) sum += p.delta[i * n + j];
+      sum = sum_over_lanes<32>(sum);
+      if (threadIdx.x % 32 == 0) descend(job, rate, 0, sum, p.b + j, p.vb ? p.vb + j : nullptr);
     }
   __syncthreads();
   if (l > 0 && p.split == COLUMNS) {

@@ -79,6 +79,7 @@ __device__ __forceinline__ u32 load_acquire(const u32* counter) {
 // What another block has written: from the second-level cache, which all share.
 __device__ __forceinline__ float load_shared_by_blocks(const float* address) { return __ldcg(address); }
 
+#define LOOKS_A_CLOCK 1024  // looks at a counter for one at the clock
 __device__ __forceinline__ u64 look_at_clock() {  // nanoseconds
   u64 now;
   asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
