@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import cuda_on_cpu
+import joblib
 import numpy as np
 import pytest
 from fastnn.kernels import cuda_gathering
@@ -71,6 +73,24 @@ def test_more_networks_than_cores():
     networks = make("numba", [[20, 5, 4]] * 7)
     assert len(fastnn.train_many(networks, X, Y, epochs=2, threads=2)) == 7
     assert all(network.epochs_trained == 2 for network in networks)
+
+
+@pytest.mark.skipif(joblib.cpu_count() < 2, reason="needs two cores")
+def test_two_networks_on_two_cores_take_little_longer_than_one():
+    """One after the other they would take twice as long. A busy machine gets a few tries."""
+    x, y = RNG.integers(0, 256, (20_000, 784)).astype(np.uint8), RNG.integers(0, 10, 20_000)
+
+    def measure(n):
+        networks = [fastnn.Network([784, 128, 10], seed=seed, backend="numba", threads=1) for seed in range(n)]
+        start = time.perf_counter()
+        fastnn.train_many(networks, x, y, epochs=3, threads=2)
+        return time.perf_counter() - start
+
+    measure(1)
+    ratios = []
+    while len(ratios) < 10 and min(ratios, default=9) > 1.3:
+        ratios.append(measure(2) / measure(1))
+    assert min(ratios) <= 1.3, ratios
 
 
 def test_none_is_none():
