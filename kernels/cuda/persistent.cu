@@ -71,7 +71,7 @@ __device__ __forceinline__ REAL* take(REAL*& free, int count) {
   return taken;
 }
 
-// Lay out the shares and their arrays; by one thread. `count` in cuda_persistent.py counts the same.
+// Lay out the shares and their arrays; by one thread. `shared_bytes` in cuda_persistent.py counts the same.
 __device__ void lay_out(const Job& job, State& state, REAL* free) {
   const int blocks = (int)job.blocks, rank = state.rank, rows = (int)job.rows, last = (int)job.n_layers - 1;
   for (int l = 0; l <= last; l++) {
