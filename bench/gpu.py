@@ -42,8 +42,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from fastnn.bench import runner
+from fastnn.bench import runner, verdicts
 from fastnn.bench.trainers import LEARNING_RATE, make_fastnn, make_jax, make_torch
+from fastnn.bench.workers import WorkerError
 
 import fastnn
 from fastnn.backends import READY, BackendChoice, resolve_backend
@@ -217,7 +218,7 @@ def train(
     for name in names:
         try:
             seconds[name] = contest.run(name, epochs[name], min(end, time.monotonic() + patience))
-        except runner.TrainerError as error:
+        except WorkerError as error:
             if time.monotonic() >= end:
                 return {}
             contest.leave_out(name, str(error))
@@ -235,7 +236,7 @@ def add_ratios(result: dict[str, Any], generator: np.random.Generator) -> None:
     for name, values in measured.items():
         own = own_of(name)
         if name != own and own in measured:
-            ratio, *interval = runner.compare(values, measured[own], generator)
+            ratio, *interval = verdicts.compare(values, measured[own], generator)
             result["ratios"][name] = {"to": own, "median": ratio, "interval": interval}
 
 
@@ -243,7 +244,7 @@ def show(result: dict[str, Any], case: Case) -> None:
     print(f"\n{case}: {result['steps']} steps an epoch, {result['rounds']} rounds")
 
     def describe(name: str, values: Sequence[float]) -> str:
-        low, median, high = (q * 1e3 for q in runner.quartiles(values))
+        low, median, high = (q * 1e3 for q in verdicts.quartiles(values))
         spread, step = f"[{low:.2f}, {high:.2f}]", median * 1e3 / result["steps"]
         text = f"{median:8.2f} ms an epoch {spread:18s} {step:8.1f} us a step"
         if ratio := result["ratios"].get(name):
@@ -258,7 +259,7 @@ def show(result: dict[str, Any], case: Case) -> None:
 
 
 def train_here(train: Callable[..., Any], data: Dataset, samples: int, end: float, **options: Any) -> Any:
-    """What `train`, a `Network.fit` or `train_many`, returns; TrainerError if that is not before `end`.
+    """What `train`, a `Network.fit` or `train_many`, returns; WorkerError if that is not before `end`.
 
     It is in this process, which looks at the clock after each epoch.
     """
@@ -267,11 +268,11 @@ def train_here(train: Callable[..., Any], data: Dataset, samples: int, end: floa
         return time.monotonic() > end
 
     if is_over():
-        raise runner.TrainerError("no time left")
+        raise WorkerError("no time left")
     callbacks = [*options.pop("callbacks", ()), is_over]
     result = train(data.x_train[:samples], data.y_train[:samples], callbacks=callbacks, verbose=False, **options)
     if is_over():
-        raise runner.TrainerError("no time left")
+        raise WorkerError("no time left")
     return result
 
 
@@ -281,7 +282,7 @@ def filling(result: dict[str, Any]) -> Iterator[None]:
     plan = os.environ.pop("FASTNN_CUDA_PLAN", None)
     try:
         yield
-    except runner.TrainerError as error:
+    except WorkerError as error:
         result["skipped"] = str(error)
         print(f"  left out: {error}")
     except Exception as error:  # of CuPy too, which has its own
@@ -304,12 +305,12 @@ def largest_difference(losses: Sequence[float], expected: Sequence[float]) -> fl
 
 
 def fit(backend: str, precision: str | None, data: Dataset, samples: int, end: float) -> dict[str, Any]:
-    """The losses and the test accuracy of a training run; TrainerError if there is no such precision, or no time."""
+    """The losses and the test accuracy of a training run; WorkerError if there is no such precision, or no time."""
     case = CASES[1]
     try:
         network = fastnn.Network(case.sizes, backend=backend, precision=precision)
     except fastnn.BackendError as error:
-        raise runner.TrainerError(str(error).splitlines()[0]) from error
+        raise WorkerError(str(error).splitlines()[0]) from error
     history = train_here(
         network.fit,
         data,
@@ -346,7 +347,7 @@ def agree(result: dict[str, Any], backend: str, data: Dataset, samples: int, end
     print(f"\nagreement with {other} after {EPOCHS} epochs of {CASES[1]}")
     try:
         reference = result["reference"] = fit(other, None, data, samples, end)
-    except runner.TrainerError as error:
+    except WorkerError as error:
         result["skipped"][other] = str(error)
         print(f"  left out: {error}")
         return
@@ -354,7 +355,7 @@ def agree(result: dict[str, Any], backend: str, data: Dataset, samples: int, end
         name = f"{backend}, {precision or 'float32'}"
         try:
             run = check(fit(backend, precision, data, samples, end), reference)
-        except runner.TrainerError as error:
+        except WorkerError as error:
             result["skipped"][name] = str(error)
             print(f"  {name:{WIDTH}s} left out: {error}", flush=True)
             continue
@@ -401,7 +402,7 @@ def count_networks(backend: str) -> int:
 
 
 def measure_many(result: dict[str, Any], backend: str, data: Dataset, samples: int, end: float) -> None:
-    """One and many in turn; TrainerError if the least number of rounds is not there at `end`."""
+    """One and many in turn; WorkerError if the least number of rounds is not there at `end`."""
     n, rounds = result["networks"], result["rounds"]
     try:
         for number in range(-1, MOST_ROUNDS):  # the one before the first is for compilation
@@ -414,7 +415,7 @@ def measure_many(result: dict[str, Any], backend: str, data: Dataset, samples: i
             result["plans"] = {"one": history.plan, "many": histories[0].plan}
             if number >= 0:
                 rounds.append({"seed": seed, "one": one, "many": many, "loss_difference": difference})
-    except runner.TrainerError:
+    except WorkerError:
         if len(rounds) < LEAST_ROUNDS:
             raise
 
@@ -443,7 +444,7 @@ def judge_many(result: dict[str, Any]) -> None:
     rounds, limits, generator = result["rounds"], result["limits"], np.random.default_rng()
     for measure in ("clock", "history"):
         seconds = {who: [row[who][measure] for row in rounds] for who in ("one", "many")}
-        ratio, *interval = runner.compare(seconds["many"], seconds["one"], generator)
+        ratio, *interval = verdicts.compare(seconds["many"], seconds["one"], generator)
         result["medians"][measure] = {who: statistics.median(values) for who, values in seconds.items()}
         result["ratios"][measure] = {"median": ratio, "interval": interval}
     result["one_by_one"] = result["networks"] * result["medians"]["clock"]["one"]

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from fastnn.bench import runner
+from fastnn.bench import runner, verdicts
 from fastnn.bench.peak import Peak
 from fastnn.bench.trainers import TRAINERS, Task
 
@@ -79,16 +79,16 @@ def measure(task: Task, names: list[str], rounds: int, generator: np.random.Gene
 
 def show(result: dict[str, Any], generator: np.random.Generator) -> None:
     steps, own = result["steps"], result["seconds"].get(OWN)
-    low, peak, high = (q / 1e9 for q in runner.quartiles(result["peak"]))
+    low, peak, high = (q / 1e9 for q in verdicts.quartiles(result["peak"]))
     name = f"{'-'.join(map(str, result['sizes']))}, batch {result['batch_size']}"
     print(f"\n{name}: peak {peak:.0f} GFLOP/s [{low:.0f}, {high:.0f}]")
 
     def describe(name: str, values: Sequence[float]) -> str:
-        low, median, high = (q / steps * 1e6 for q in runner.quartiles(values))
+        low, median, high = (q / steps * 1e6 for q in verdicts.quartiles(values))
         share = statistics.median(result["shares_of_peak"][name])
         text = f"{median:7.0f} us a step [{low:.0f}, {high:.0f}]  {share:6.1%} of peak"
         if own and name != OWN:
-            ratio, least, most = runner.compare(values, own, generator)
+            ratio, least, most = verdicts.compare(values, own, generator)
             text += f"   numba is {ratio:5.2f} times as fast [{least:.2f}, {most:.2f}]"
         return text
 

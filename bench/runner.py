@@ -6,22 +6,19 @@ and see the same samples in the same order in each of their epochs.
 
 import json
 import math
-import multiprocessing
 import os
-import signal
 import statistics
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from multiprocessing.connection import Connection
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from fastnn.bench.trainers import Make, Task
+from fastnn.bench.workers import Worker, WorkerError
 
 import fastnn
 from fastnn.datasets import Dataset
@@ -35,10 +32,6 @@ class Contender(NamedTuple):
     make: Make
     environment: dict[str, str]  # variables of its process
     tolerance: float  # of its first epoch's mean loss, relative to the reference's
-
-
-class TrainerError(Exception):
-    """A trainer cannot train, or has stopped; the message says why."""
 
 
 # ---- the task -------------------------------------------------------------------------------------------------------
@@ -69,88 +62,19 @@ def make_task(sizes: tuple[int, ...], batch_size: int, samples: int, threads: in
 # ---- one process a trainer ------------------------------------------------------------------------------------------
 
 
-def serve(contender: Contender, cores: int | None, pipe: Connection) -> None:
-    """A worker: takes a task, answers with its settings; then takes orders, and answers each list with (s, loss).
-
-    An error's text is the last answer.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who ends the workers
-    os.environ.update(contender.environment)
-    if cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
-    try:
-        loop = contender.make(pipe.recv())
-        pipe.send(loop.settings)
-        while (several := pipe.recv()) is not None:
-            start = time.perf_counter()
-            for order in several:
-                loss = loop.run(order)
-            pipe.send((time.perf_counter() - start, loss))
-    except ImportError as error:
-        pipe.send(f"not installed: {error}")
-    except Exception as error:
-        lines = str(error).strip().splitlines() or [""]
-        pipe.send(f"{type(error).__name__}: {lines[0]}")
-        if not isinstance(error, fastnn.FastnnError):
-            traceback.print_exc()
+def prepare(kept: dict[str, Any], make: Make, task: Task) -> dict[str, Any]:
+    """In a worker: get ready to train a task, instead of the one before; returns the trainer's settings."""
+    kept.pop("loop", None)
+    kept["loop"] = make(task)
+    return kept["loop"].settings
 
 
-class Worker:
-    """The parent's side of a worker."""
-
-    def __init__(self, contender: Contender, cores: int | None) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, other = context.Pipe()
-        self._process = context.Process(target=serve, args=(contender, cores, other), daemon=True)
-        self._busy = False
-        self._process.start()
-        other.close()
-
-    def ask(self, question: Task | list[np.ndarray]) -> None:
-        """Send the task, or orders of as many epochs as are to be trained."""
-        self._busy = True
-        with suppress(OSError):  # if it is dead, `answer` says so
-            self._pipe.send(question)
-
-    def answer(self, deadline: float | None) -> Any:
-        """What it says to what it was asked.
-
-        Parameters
-        ----------
-        deadline : float or None
-            Of the clock `time.monotonic`.
-
-        Raises
-        ------
-        TrainerError
-            If it failed, or has not answered then.
-        """
-        if deadline is not None and not self._pipe.poll(max(0.0, deadline - time.monotonic())):
-            raise TrainerError("no answer in the time that there was")
-        try:
-            answer = self._pipe.recv()
-        except (EOFError, OSError):
-            self._process.join(1)
-            raise TrainerError(f"died with exit code {self._process.exitcode}") from None
-        self._busy = False
-        if isinstance(answer, str):
-            raise TrainerError(answer)
-        return answer
-
-    def dismiss(self) -> None:
-        """Let it end by itself, or end it if it has something to do."""
-        if self._busy:
-            self._process.kill()
-        else:
-            with suppress(OSError):
-                self._pipe.send(None)
-
-    def close(self) -> None:
-        """End it."""
-        self.dismiss()
-        self._process.join(5)
-        self._process.kill()
-        self._pipe.close()
+def train(kept: dict[str, Any], orders: list[np.ndarray]) -> tuple[float, float]:
+    """In a worker: train an epoch in each of the orders; returns the seconds of all, and the last one's loss."""
+    start = time.perf_counter()
+    for order in orders:
+        loss = kept["loop"].run(order)
+    return time.perf_counter() - start, loss
 
 
 class Contest:
@@ -180,9 +104,9 @@ class Contest:
         """Have some of them train their first epoch, all at the same time."""
         names = list(names)
         for name in names:
-            self.workers[name] = Worker(self._contenders[name], self._cores)
+            self.workers[name] = Worker(self._contenders[name].environment, self._cores)
         for name in names:
-            self.workers[name].ask(self._task)
+            self.workers[name].ask(prepare, self._contenders[name].make, self._task)
         self.settings |= self._answers(names, deadline)
         names = [name for name in names if name in self.workers]
         for name in names:
@@ -194,7 +118,7 @@ class Contest:
 
         Raises
         ------
-        TrainerError
+        WorkerError
             As `Worker.answer`.
         """
         self._ask(name, epochs)
@@ -213,14 +137,14 @@ class Contest:
             worker.close()
 
     def _ask(self, name: str, epochs: int) -> None:
-        self.workers[name].ask([next(self._orders[name]) for _ in range(epochs)])
+        self.workers[name].ask(train, [next(self._orders[name]) for _ in range(epochs)])
 
     def _answers(self, names: Iterable[str], deadline: float | None) -> dict[str, Any]:
         answers = {}
         for name in names:
             try:
                 answers[name] = self.workers[name].answer(deadline)
-            except TrainerError as error:
+            except WorkerError as error:
                 self.leave_out(name, str(error))
         return answers
 
@@ -267,29 +191,6 @@ def disagreeing(losses: Mapping[str, float], expected: float, contenders: Mappin
 
 
 # ---- report ---------------------------------------------------------------------------------------------------------
-
-
-def interval(ratios: Sequence[float], generator: np.random.Generator) -> tuple[float, float]:
-    """95 % bootstrap interval of the median."""
-    samples = generator.choice(ratios, (2000, len(ratios)))
-    low, high = np.quantile(np.median(samples, axis=1), [0.025, 0.975])
-    return float(low), float(high)
-
-
-def compare(
-    theirs: Sequence[float], ours: Sequence[float], generator: np.random.Generator
-) -> tuple[float, float, float]:
-    """How many times as long they took: the median over the rounds, and its 95 % interval."""
-    ratios = [their / our for their, our in zip(theirs, ours, strict=True)]
-    return statistics.median(ratios), *interval(ratios, generator)
-
-
-def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
-    """Lower quartile, median, upper quartile; all the same of one value."""
-    if len(values) == 1:
-        return values[0], values[0], values[0]
-    low, median, high = statistics.quantiles(values, n=4)
-    return low, median, high
 
 
 def print_rows(

@@ -17,6 +17,7 @@ import types
 import numpy as np
 import pytest
 from fastnn.bench import gpu, runner, trainers
+from fastnn.bench.workers import WorkerError
 
 import fastnn
 from fastnn.backends import BackendChoice
@@ -260,7 +261,7 @@ def test_round_that_is_cut_off_does_not_count():
     def run(name, epochs, deadline):
         if name == "slow":
             time.sleep(0.1)
-            raise runner.TrainerError("no answer")
+            raise WorkerError("no answer")
         return 1.0
 
     contest = types.SimpleNamespace(run=run, leave_out=lambda name, why: pytest.fail("it is not its fault"))
@@ -408,7 +409,7 @@ def test_rounds_of_many_until_the_end(calls, rounds, quick, digits, monkeypatch,
     def limited(*arguments):
         left[0] -= 1
         if left[0] < 0:
-            raise runner.TrainerError("no time left")
+            raise WorkerError("no time left")
         return time_epoch(*arguments)
 
     monkeypatch.setattr(gpu, "time_epoch", limited)
@@ -423,7 +424,7 @@ def test_rounds_of_many_until_the_end(calls, rounds, quick, digits, monkeypatch,
 
 def test_training_that_is_not_through_at_the_end(digits):
     network = fastnn.Network([784, 10], backend="numpy")
-    with pytest.raises(runner.TrainerError, match="no time left"):
+    with pytest.raises(WorkerError, match="no time left"):
         gpu.train_here(network.fit, digits, 320, time.monotonic() + 0.2, epochs=10**9)
     assert 0 < network.history.epochs < 10**6
 
@@ -472,7 +473,7 @@ def test_backend_chooses_the_plan(outer, monkeypatch, capsys):
         monkeypatch.delenv("FASTNN_CUDA_PLAN", raising=False)
     else:
         monkeypatch.setenv("FASTNN_CUDA_PLAN", outer)
-    for error in (runner.TrainerError("no time left"), fastnn.BackendError("no device"), None):
+    for error in (WorkerError("no time left"), fastnn.BackendError("no device"), None):
         with gpu.filling({}):
             assert "FASTNN_CUDA_PLAN" not in os.environ
             if error:

@@ -1,0 +1,92 @@
+"""What samples of time allow to say: medians with quartiles, and ratios with intervals and a verdict.
+
+Two contenders are compared by the ratios of samples that were taken one after the other, so that what slows the
+machine for a while slows both. Rounds of one launch share a process: its memory layout, its place on the cores, the
+state of its threads. Their ratios are alike for that reason alone, and more of them do not help; so the bootstrap draws
+launches first, and then rounds within each.
+
+References
+----------
+Kalibera & Jones, "Rigorous benchmarking in reasonable time", ISMM 2013, sections 4 and 7: several levels of repetition.
+Davison & Hinkley, "Bootstrap methods and their application" (1997), section 3.8: resampling of hierarchical data.
+"""
+
+import statistics
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["FASTER", "SAME", "SLOWER", "Comparison", "compare", "compare_launches", "interval", "quartiles", "resample"]
+
+FASTER, SLOWER, SAME = "faster", "slower", "no difference"
+LEAST_DIFFERENCE = 0.01  # smaller ones are left alone, however sure they are: the placement of code alone makes some
+DRAWS = 2000
+
+
+class Comparison(NamedTuple):
+    """How many times as fast somebody is as another, with a 95 % interval."""
+
+    ratio: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """`FASTER` or `SLOWER` where the interval leaves no doubt, else `SAME`."""
+        if self.low > 1 and self.ratio > 1 + LEAST_DIFFERENCE:
+            return FASTER
+        if self.high < 1 and self.ratio < 1 / (1 + LEAST_DIFFERENCE):
+            return SLOWER
+        return SAME
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**self._asdict(), "verdict": self.verdict}
+
+
+def compare_launches(
+    theirs: Sequence[Sequence[float]], ours: Sequence[Sequence[float]], generator: np.random.Generator
+) -> Comparison:
+    """How many times as fast we are: the median ratio of `theirs` to `ours`, both seconds by launch and round."""
+    logs = pair(theirs, ours)
+    low, high = np.quantile(resample(logs, generator), [0.025, 0.975])
+    return Comparison(*(float(np.exp(value)) for value in (np.nanmedian(logs), low, high)))
+
+
+def compare(theirs: Sequence[float], ours: Sequence[float], generator: np.random.Generator) -> Comparison:
+    """The same of a single launch, which says nothing of what another one would show."""
+    return compare_launches([theirs], [ours], generator)
+
+
+def pair(theirs: Sequence[Sequence[float]], ours: Sequence[Sequence[float]]) -> np.ndarray:
+    """Logarithms of their seconds over ours, (launches, rounds); NaN where a launch has fewer rounds than others."""
+    if not theirs or len(theirs) != len(ours):
+        raise ValueError(f"as many launches of one as of the other are needed, got {len(theirs)} and {len(ours)}")
+    logs = np.full((len(ours), max(map(len, ours))), np.nan)
+    for row, their, our in zip(logs, theirs, ours, strict=True):
+        row[: len(our)] = [np.log(a / b) for a, b in zip(their, our, strict=True)]
+    return logs
+
+
+def resample(values: np.ndarray, generator: np.random.Generator, draws: int = DRAWS) -> np.ndarray:
+    """Medians of `draws` bootstrap samples of `values` (launches, rounds): launches, then rounds within each."""
+    counts = np.isfinite(values).sum(axis=1)
+    launches = generator.integers(0, len(values), (draws, len(values)))
+    rounds = (generator.random((*launches.shape, values.shape[1])) * counts[launches][..., None]).astype(int)
+    drawn = values[launches[..., None], rounds]
+    drawn[np.arange(values.shape[1]) >= counts[launches][..., None]] = np.nan  # as many as the launch has
+    return np.nanmedian(drawn.reshape(draws, -1), axis=1)
+
+
+def interval(values: Sequence[float], generator: np.random.Generator) -> tuple[float, float]:
+    """95 % bootstrap interval of the median of values of one launch."""
+    low, high = np.quantile(resample(np.array([values], np.float64), generator), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Lower quartile, median, upper quartile; all the same of one value."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, median, high = statistics.quantiles(values, n=4)
+    return low, median, high

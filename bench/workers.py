@@ -1,0 +1,118 @@
+"""A process of its own for each of those who are measured: it does what it is asked to, one request at a time.
+
+No thread pool, allocator or cache of one disturbs another then, and each has its own environment variables.
+"""
+
+import multiprocessing
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+import fastnn
+
+__all__ = ["Worker", "WorkerError"]
+
+
+class WorkerError(Exception):
+    """A worker cannot do what it was asked, or has stopped; the message says why."""
+
+
+def serve(environment: Mapping[str, str], cores: int | None, pipe: Connection) -> None:
+    """What the process does: answers requests ``(function, arguments)`` with ``function(kept, *arguments)``.
+
+    `kept` is a dictionary for what one request leaves to the next. An error's text is the last answer.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who ends the workers
+    os.environ.update(environment)
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    kept: dict[str, Any] = {}
+    try:
+        while (request := pipe.recv()) is not None:
+            function, arguments = request
+            pipe.send((function(kept, *arguments),))
+    except ImportError as error:
+        pipe.send(f"not installed: {error}")
+    except (EOFError, BrokenPipeError):  # the parent has gone
+        return
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        pipe.send(f"{type(error).__name__}: {lines[0]}")
+        if not isinstance(error, fastnn.FastnnError):
+            traceback.print_exc()
+
+
+class Worker:
+    """The parent's side of a worker.
+
+    Parameters
+    ----------
+    environment : mapping of str to str
+        Variables of its process.
+    cores : int or None
+        How many of the machine's it may use; None: all.
+    """
+
+    def __init__(self, environment: Mapping[str, str], cores: int | None = None) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=serve, args=(dict(environment), cores, other), daemon=True)
+        self._busy = False
+        self._process.start()
+        other.close()
+
+    def ask(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Request ``function(kept, *arguments)``; both are pickled, so it is a function of a module."""
+        self._busy = True
+        with suppress(OSError):  # if it is dead, `answer` says so
+            self._pipe.send((function, arguments))
+
+    def answer(self, deadline: float | None = None) -> Any:
+        """What the function asked for returned.
+
+        Parameters
+        ----------
+        deadline : float or None
+            Of the clock `time.monotonic`.
+
+        Raises
+        ------
+        WorkerError
+            If it failed, or has not answered then.
+        """
+        if deadline is not None and not self._pipe.poll(max(0.0, deadline - time.monotonic())):
+            raise WorkerError("no answer in the time that there was")
+        try:
+            answer = self._pipe.recv()
+        except (EOFError, OSError):
+            self._process.join(1)
+            raise WorkerError(f"died with exit code {self._process.exitcode}") from None
+        self._busy = False
+        if isinstance(answer, str):
+            raise WorkerError(answer)
+        return answer[0]
+
+    def call(self, function: Callable[..., Any], *arguments: Any, deadline: float | None = None) -> Any:
+        """`ask` and `answer` in one."""
+        self.ask(function, *arguments)
+        return self.answer(deadline)
+
+    def dismiss(self) -> None:
+        """Let it end by itself, or end it if it has something to do."""
+        if self._busy:
+            self._process.kill()
+        else:
+            with suppress(OSError):
+                self._pipe.send(None)
+
+    def close(self) -> None:
+        """End it."""
+        self.dismiss()
+        self._process.join(5)
+        self._process.kill()
+        self._pipe.close()
