@@ -26,7 +26,6 @@ until then in its JSON.
 """
 
 import argparse
-import dataclasses
 import functools
 import math
 import os
@@ -42,7 +41,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from fastnn.bench import runner, verdicts
+from fastnn.bench import recipe, runner, verdicts
+from fastnn.bench.recipe import RECIPE
 from fastnn.bench.trainers import LEARNING_RATE, make_fastnn, make_jax, make_torch
 from fastnn.bench.workers import WorkerError
 
@@ -50,8 +50,6 @@ import fastnn
 from fastnn.backends import READY, BackendChoice, resolve_backend
 from fastnn.datasets import Dataset
 from fastnn.history import History
-from fastnn.optimizers import OPTIMIZERS, Optimizer
-from fastnn.presets import DEFAULTS, PRESETS
 from fastnn.schedules import Schedule, as_schedule
 from fastnn.threads import resolve_threads
 
@@ -109,7 +107,6 @@ EPOCHS, CURVE_LIMIT, ACCURACY_LIMIT = 5, 1e-3, 0.1  # of the agreement; relative
 
 TIMED = "cupy"  # the backend whose times have limits
 MANY, MANY_LIMIT = Case((784, 30, 10), 64), 2.0  # times as long as one alone
-RECIPE = DEFAULTS | PRESETS["quick"]
 GOAL, GOAL_SECONDS, GOAL_SEEDS = 0.98, 0.050, (0, 1, 2)
 PERIODS = 3  # as many times the epochs of the recipe, at most
 
@@ -229,7 +226,7 @@ def train(
 
 
 def add_ratios(result: dict[str, Any], generator: np.random.Generator) -> None:
-    """How many times as long as fastnn each takes, with its 95 % interval; of those that were measured."""
+    """How many times as long as fastnn each takes, with its 99 % interval; of those that were measured."""
     rounds = result["rounds"] = min(map(len, result["seconds"].values()), default=0)  # a Ctrl-C may fall between two
     measured = {name: values[:rounds] for name, values in result["seconds"].items() if rounds}
     result["seconds"] = measured
@@ -489,9 +486,7 @@ def time_accuracy(result: dict[str, Any], backend: str, data: Dataset, samples: 
 
 def train_to_goal(seed: int, backend: str, data: Dataset, samples: int, end: float) -> dict[str, Any]:
     """Train by the recipe until the first epoch with the goal; if its epochs do not do, it begins again and goes on."""
-    names = ("hidden", "output", "bias", "init", "dropout", "dtype", "scale", "shift")
-    own = {name: RECIPE[name] for name in names}
-    network = fastnn.Network(RECIPE["layers"], seed=seed, backend=backend, **own)
+    network = recipe.make_network(seed, backend)
     history = train_here(
         network.fit,
         data,
@@ -500,7 +495,7 @@ def train_to_goal(seed: int, backend: str, data: Dataset, samples: int, end: flo
         epochs=PERIODS * RECIPE["epochs"],
         batch_size=RECIPE["batch_size"],
         loss=RECIPE["loss"],
-        optimizer=recipe_optimizer(),
+        optimizer=recipe.make_optimizer(),
         schedule=functools.partial(repeat, as_schedule(RECIPE["schedule"]), RECIPE["epochs"]),
         validation_data=(data.x_test, data.y_test),
         callbacks=[lambda _, history: has_goal(history)],
@@ -517,12 +512,6 @@ def train_to_goal(seed: int, backend: str, data: Dataset, samples: int, end: flo
 
 def has_goal(history: History) -> bool:
     return history.val_accuracy[-1] >= GOAL - 1e-9  # which is not a binary fraction
-
-
-def recipe_optimizer() -> Optimizer:
-    kind = OPTIMIZERS[RECIPE["optimizer"]]
-    names = [field.name for field in dataclasses.fields(kind)]
-    return kind(**{name: RECIPE[name] for name in names if RECIPE.get(name) is not None})
 
 
 def repeat(schedule: Schedule, epochs: int, steps: np.ndarray, steps_per_epoch: int, total_steps: int) -> np.ndarray:
@@ -713,7 +702,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     file = Path(options.json) if options.json else default_file(content["environment"]["device"]["name"])
     runner.write_json(file, content)  # what cannot be written should fail now
-    print(f"{choice.reason}; {data.name}; within {options.budget:.0f} s; medians [quartiles], ratios [95 % intervals]")
+    print(f"{choice.reason}; {data.name}; within {options.budget:.0f} s; medians [quartiles], ratios [99 % intervals]")
     sys.stdout.flush()
     try:
         run_all(content, options, file, data, begin + options.budget)

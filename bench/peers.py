@@ -129,7 +129,7 @@ def main() -> None:
     names = list(dict.fromkeys([REFERENCE, *names]))
     threads, generator, results = resolve_threads(options.threads), np.random.default_rng(), []
     data = fastnn.datasets.load(options.dataset)
-    print(f"{threads} threads, {options.rounds} measurements of each, medians [quartiles]; ratios with 95 % intervals")
+    print(f"{threads} threads, {options.rounds} measurements of each, medians [quartiles]; ratios with 99 % intervals")
     for batch_size in batch_sizes:
         for sizes in networks:
             task = runner.make_task(sizes, batch_size, options.samples, threads, data)

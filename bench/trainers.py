@@ -40,17 +40,18 @@ class Loop(NamedTuple):
 
     run: Callable[[np.ndarray], float]  # an epoch over the samples in that order; the mean loss of its mini-batches
     settings: dict[str, Any]  # on which the time depends, as the library itself tells them
+    losses: Callable[[], np.ndarray] | None = None  # mean loss of each mini-batch of the last epoch, where it is kept
 
 
 Make = Callable[[Task], Loop]
 
 
-def make_fastnn(task: Task, backend: str, precision: str | None = None) -> Loop:
+def make_fastnn(task: Task, backend: str, precision: str | None = None, dtype: str = "float32") -> Loop:
     import fastnn
     from fastnn.training import Trainer
     from fastnn.workspace import Workspace
 
-    network = fastnn.Network(task.sizes, backend=backend, threads=task.threads, precision=precision)
+    network = fastnn.Network(task.sizes, backend=backend, threads=task.threads, precision=precision, dtype=dtype)
     network.set_weights(task.weights)
     optimizer = fastnn.SGD(LEARNING_RATE)
     space = Workspace(
@@ -72,7 +73,10 @@ def make_fastnn(task: Task, backend: str, precision: str | None = None) -> Loop:
             raise RuntimeError("fastnn trained in another order than it was given: see `fastnn.bench.runner.orders`")
         return trainer.means()[0]
 
-    return Loop(run, {"backend": network.backend, "plan": space.plan, "precision": network.precision})
+    def losses() -> np.ndarray:
+        return network.kernels.to_numpy(space.objective.losses) / task.batch_size
+
+    return Loop(run, {"backend": network.backend, "plan": space.plan, "precision": network.precision}, losses)
 
 
 def make_plain_numpy(task: Task) -> Loop:

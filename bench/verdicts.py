@@ -1,5 +1,7 @@
 """What samples of time allow to say: medians with quartiles, and ratios with intervals and a verdict.
 
+Intervals are of 99 %: a report makes dozens of comparisons, and of as many 95 % intervals some would be wrong.
+
 Two contenders are compared by the ratios of samples that were taken one after the other, so that what slows the
 machine for a while slows both. Rounds of one launch share a process: its memory layout, its place on the cores, the
 state of its threads. Their ratios are alike for that reason alone, and more of them do not help; so the bootstrap draws
@@ -22,10 +24,11 @@ __all__ = ["FASTER", "SAME", "SLOWER", "Comparison", "compare", "compare_launche
 FASTER, SLOWER, SAME = "faster", "slower", "no difference"
 LEAST_DIFFERENCE = 0.01  # smaller ones are left alone, however sure they are: the placement of code alone makes some
 DRAWS = 2000
+LEVEL = 0.99
 
 
 class Comparison(NamedTuple):
-    """How many times as fast somebody is as another, with a 95 % interval."""
+    """How many times as fast somebody is as another, with a 99 % interval."""
 
     ratio: float
     low: float
@@ -49,7 +52,7 @@ def compare_launches(
 ) -> Comparison:
     """How many times as fast we are: the median ratio of `theirs` to `ours`, both seconds by launch and round."""
     logs = pair(theirs, ours)
-    low, high = np.quantile(resample(logs, generator), [0.025, 0.975])
+    low, high = np.quantile(resample(logs, generator), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Comparison(*(float(np.exp(value)) for value in (np.nanmedian(logs), low, high)))
 
 
@@ -79,8 +82,8 @@ def resample(values: np.ndarray, generator: np.random.Generator, draws: int = DR
 
 
 def interval(values: Sequence[float], generator: np.random.Generator) -> tuple[float, float]:
-    """95 % bootstrap interval of the median of values of one launch."""
-    low, high = np.quantile(resample(np.array([values], np.float64), generator), [0.025, 0.975])
+    """99 % bootstrap interval of the median of values of one launch."""
+    low, high = np.quantile(resample(np.array([values], np.float64), generator), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 

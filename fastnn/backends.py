@@ -12,7 +12,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ from types import ModuleType
 
 from fastnn.choices import check_choice
 from fastnn.errors import BackendError, SettingError
+from fastnn.measured import recall
 
 __all__ = ["BackendChoice", "BackendInfo", "available_backends", "resolve_backend", "set_backend", "use_backend"]
 
@@ -106,8 +107,11 @@ def available_backends() -> dict[str, BackendInfo]:
     return {name: _inspect(name)[0] for name in _sources()}
 
 
-def resolve_backend(name: str | None = None) -> BackendChoice:
+def resolve_backend(name: str | None = None, sizes: Sequence[int] | None = None) -> BackendChoice:
     """The backend that a network made here and now gets; `name` is the argument it was made with, if any.
+
+    `sizes` are the network's: auto takes the backend that ``fastnn which --save`` has found to be the fastest for them,
+    and says so in the reason.
 
     Raises
     ------
@@ -120,10 +124,15 @@ def resolve_backend(name: str | None = None) -> BackendChoice:
         (_process, "set_backend()"),
         (os.environ.get("FASTNN_BACKEND") or None, "FASTNN_BACKEND"),
     )
-    return _require(*next(((n, o) for n, o in candidates if n is not None), ("auto", "default")))
+    return _require(*next(((n, o) for n, o in candidates if n is not None), ("auto", "default")), sizes)
 
 
-def _choose(origin: str) -> BackendChoice:
+def _choose(origin: str, sizes: Sequence[int] | None) -> BackendChoice:
+    name, words = recall(sizes) or (None, "")
+    if name in _sources():
+        info, kernels = _inspect(name)
+        if kernels is not None:
+            return BackendChoice(name, f"auto ({origin})", f"{name}: {info.reason}; {words}", kernels)
     passed_over: list[str] = []
     for name in _sources():
         info, kernels = _inspect(name)
@@ -134,14 +143,14 @@ def _choose(origin: str) -> BackendChoice:
     raise BackendError(f"no backend is ready: {'; '.join(passed_over)}. `fastnn backends` says what to do.")
 
 
-def _require(name: str, origin: str) -> BackendChoice:
+def _require(name: str, origin: str, sizes: Sequence[int] | None = None) -> BackendChoice:
     """The backend asked for by name; auto is a name too."""
     try:
         check_choice("backend", name, [*_sources(), "auto"])
     except ValueError as error:
         raise BackendError(f"{error} (asked for by {origin})") from None
     if name == "auto":
-        return _choose(origin)
+        return _choose(origin, sizes)
     info, kernels = _inspect(name)
     if kernels is None:
         others = [other for other in _sources() if other != name and _inspect(other)[0].state == READY]

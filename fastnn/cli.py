@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from fastnn import commands
+from fastnn.bench import command, doctor, which
 from fastnn.datasets import DATASETS
 from fastnn.errors import BackendError, DatasetUnavailableError, FastnnError
 from fastnn.presets import PRESETS
@@ -74,6 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     backends = sub.add_parser("backends", help="which backends are ready, and which one is chosen")
     backends.set_defaults(run=commands.backends)
     backends.add_argument("--json", action="store_true", help="print JSON")
+
+    command.add_options(sub.add_parser("bench", help="compare the backends on this machine, and write a report"))
+    which.add_options(sub.add_parser("which", help="the fastest backend here for a network, and where the time goes"))
+    doctor.add_options(sub.add_parser("doctor", help="what is wrong with this installation, and what to do about it"))
 
     data = sub.add_parser("data", help="the datasets; with a name, get that one and describe it")
     data.set_defaults(run=commands.data)

@@ -24,7 +24,7 @@ from fastnn.presets import DEFAULTS, PRESETS
 from fastnn.schedules import as_schedule
 from fastnn.storage import check_writable, load
 
-__all__ = ["UsageError", "backends", "data", "evaluate", "predict", "train", "version"]
+__all__ = ["UsageError", "backends", "data", "evaluate", "parse_layers", "predict", "train", "version"]
 
 SCHEMA_VERSION = 1
 """Of the JSON that commands print: raised when a field changes its meaning or goes."""
@@ -106,11 +106,12 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         preset = PRESETS[check_choice("preset", options.preset, PRESETS)] if options.preset else {}
         given = {k: v for k, v in vars(options).items() if k in DEFAULTS and v is not None}
         if "layers" in given:
-            given["layers"] = _parse_layers(given["layers"])
+            given["layers"] = parse_layers(given["layers"])
     return DEFAULTS | preset | given
 
 
-def _parse_layers(text: str) -> list[int]:
+def parse_layers(text: str) -> list[int]:
+    """Layer sizes from an option's text."""
     try:
         return [int(n) for n in text.split(",")]
     except ValueError:

@@ -128,7 +128,7 @@ class Network:
         self.history: History | None = None
         self.epochs_trained = 0
         self._precision: str | None = None
-        self._use(resolve_backend(backend), self._draw_parameters(as_initializer(init)))
+        self._use(resolve_backend(backend, self.sizes), self._draw_parameters(as_initializer(init)))
         self.precision = precision
 
     # ---- training ----
@@ -329,7 +329,7 @@ class Network:
 
     def to(self, backend: str) -> "Network":
         """Move to another backend, in place; returns the network itself."""
-        self._use(resolve_backend(backend), self.kernels.to_numpy(self.parameters))
+        self._use(resolve_backend(backend, self.sizes), self.kernels.to_numpy(self.parameters))
         return self
 
     def save(self, path: str | Path) -> None:

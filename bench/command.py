@@ -1,0 +1,139 @@
+"""The command ``fastnn bench``: its options, and what it does with them. ``fastnn bench compare`` is here too."""
+
+import argparse
+import importlib.util
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import fastnn
+from fastnn.datasets import DATASETS
+
+__all__ = ["add_options", "run"]
+
+DONE, FAILED, INTERRUPTED = 0, 1, 130
+NEEDED = ("matplotlib", "jinja2", "psutil")
+LEVELS = ("quick", "standard", "full")
+PEERS = ("torch", "jax", "sklearn")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=run)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = (
+        "Compare the backends on this machine: correctness first, then throughput, accuracy and start-up.\n"
+        "With compare, two files of results: which contenders became slower or faster.\n\n"
+        "  fastnn bench [quick|standard|full]      about 1, 8 or 45 minutes\n"
+        "  fastnn bench compare A.json B.json      exit code 1 where B is slower than A"
+    )
+    parser.add_argument("level", nargs="?", default="quick", metavar="LEVEL", help="quick, standard, full, or compare")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="with compare: the results before and after")
+    parser.add_argument("--backends", metavar="NAME,...", help="as numpy,numba:bf16; default: all that are ready")
+    parser.add_argument("--peers", metavar="NAME,...", help=f"other libraries, of {', '.join(PEERS)}; default: none")
+    parser.add_argument("--dataset", default="auto", help=f"{', '.join(DATASETS)}; default: auto")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: FASTNN_NUM_THREADS, or all")
+    parser.add_argument("--out", metavar="DIR", help="where the report is written; default: a new folder here")
+    parser.add_argument("--other-machine", action="store_true", help="with compare: though they are of two machines")
+    parser.add_argument("--json", action="store_true", help="print the results, or the comparison, as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """``fastnn bench``."""
+    from fastnn.commands import UsageError
+
+    if options.level == "compare":
+        return compare(options)
+    if options.level not in LEVELS or options.files:
+        words = " ".join([options.level, *options.files])
+        raise UsageError(f"expected one of {', '.join(LEVELS)}, or compare A.json B.json, got {words!r}")
+    return measure(options)
+
+
+def measure(options: argparse.Namespace) -> int:
+    """Measure, write the report, say the same in ten lines."""
+    from fastnn.bench.contenders import find_field
+    from fastnn.bench.levels import LEVELS
+
+    from fastnn.commands import UsageError
+    from fastnn.threads import resolve_threads
+
+    require_libraries()
+    try:
+        threads = resolve_threads(options.threads)
+        data = fastnn.datasets.load(options.dataset)
+        level = LEVELS[options.level]
+        field = find_field(options.backends, options.peers, threads, precisions=level.precisions)
+    except ValueError as error:
+        raise UsageError(error) from error
+    if data.note:
+        print(f"fastnn: NOT MNIST but {data.name!r}, because: {data.note}", file=sys.stderr)
+    folder = check_folder(options.out)
+    results: dict[str, Any] = {}
+    print(f"fastnn bench {options.level}: {', '.join(field.entries)}; {data.name}; {threads} threads", file=sys.stderr)
+    from fastnn.bench import harness
+
+    harness.measure(results, options.level, field, data, options.dataset, threads)
+    return finish(results, folder, options)
+
+
+def finish(results: dict[str, Any], folder: Path, options: argparse.Namespace) -> int:
+    """Write and print what was found; the exit code says whether anything was wrong with it."""
+    from fastnn.bench.report import clean, table, write_report
+
+    written = write_report(results, folder)
+    if options.json:
+        import json
+
+        print(json.dumps(clean(results), allow_nan=False))
+    else:
+        print(table(results))
+        print(f"report: {next(file for file in written if file.name == 'report.html')}")
+    wrong = [row for row in results["gate"] or [] if not row["passed"]]
+    for row in wrong:
+        print(f"fastnn: gate: {row['contender']}: {tell(row)}", file=sys.stderr)
+    if results["interrupted"]:
+        print("fastnn: interrupted: the report has what was measured until then", file=sys.stderr)
+        return INTERRUPTED
+    curves = results["curves"]
+    return FAILED if wrong or (curves and not curves["passed"]) else DONE
+
+
+def tell(row: dict[str, Any]) -> str:
+    if not row["sizes"]:
+        return row["quantity"]  # why it could not be checked
+    where = "-".join(map(str, row["sizes"]))
+    return (
+        f"{row['quantity']} of {where} are off by {row['error']:.1e} of the largest, allowed is "
+        f"{row['tolerance']:.0e}; it was not timed"
+    )
+
+
+def require_libraries() -> None:
+    """What the report is drawn with, asked for before anything is measured."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise fastnn.FastnnError(
+            f"the report needs {', '.join(missing)}, not installed here: pip install 'fastnn-mlp[bench]', or in a "
+            "clone pip install -e '.[bench]'"
+        )
+
+
+def check_folder(out: str | None) -> Path:
+    """The folder for the report, made; what cannot be written should fail before an hour of measuring."""
+    folder = Path(out) if out else Path(f"fastnn-bench-{datetime.now(UTC):%Y%m%d-%H%M%S}")
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / "results.json"
+    probe.touch()
+    return folder
+
+
+def compare(options: argparse.Namespace) -> int:
+    """``fastnn bench compare``."""
+    from fastnn.bench import comparison
+
+    from fastnn.commands import UsageError
+
+    if len(options.files) != 2:
+        raise UsageError(f"compare takes two files of results, as A.json B.json, got {len(options.files)}")
+    return comparison.run(*options.files, other_machine=options.other_machine, as_json=options.json)
