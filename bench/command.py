@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,8 +74,18 @@ def measure(options: argparse.Namespace) -> int:
     print(f"fastnn bench {options.level}: {', '.join(field.entries)}; {data.name}; {threads} threads", file=sys.stderr)
     from fastnn.bench import harness
 
-    harness.measure(results, options.level, field, data, options.dataset, threads)
+    harness.measure(results, options.level, field, data, options.dataset, threads, typed(options))
     return finish(results, folder, options)
+
+
+def typed(options: argparse.Namespace) -> str:
+    """The command, to do it again."""
+    words = ["fastnn", "bench", options.level]
+    for name in ("backends", "peers", "dataset", "threads"):
+        value = getattr(options, name)
+        if value not in (None, "auto"):
+            words += [f"--{name}", shlex.quote(str(value))]
+    return " ".join(words)
 
 
 def finish(results: dict[str, Any], folder: Path, options: argparse.Namespace) -> int:

@@ -23,13 +23,15 @@ KIND = "fastnn bench"
 SHARES = {"kernels": 0.10, "throughput": 0.60, "crossover": 0.18, "accuracy": 0.12}  # of the time
 
 
-def measure(results: dict[str, Any], level: str, field: Field, data: Dataset, dataset: str, threads: int) -> None:
-    """Fill `results` section by section; after Ctrl-C, as far as it came.
+def measure(
+    results: dict[str, Any], level: str, field: Field, data: Dataset, dataset: str, threads: int, command: str
+) -> None:
+    """Fill `results` section by section; after Ctrl-C, as far as it came. `command` is what the user typed.
 
     A backend that fails the gate takes no further part: nothing of it is timed.
     """
     begin = time.monotonic()
-    results |= header(level, field, data, threads)
+    results |= header(level, field, data, threads) | {"command": command}
     try:
         with progress(LEVELS[level].budget) as tick:
             setting = sections.Setting(
@@ -77,7 +79,6 @@ def header(level: str, field: Field, data: Dataset, threads: int) -> dict[str, A
         "schema_version": SCHEMA_VERSION,
         "kind": KIND,
         "level": level,
-        "command": f"fastnn bench {level}",
         "budget": LEVELS[level].budget,
         "seconds": math.nan,
         "interrupted": False,

@@ -1,0 +1,339 @@
+"""``fastnn bench``, ``fastnn which`` and what they are made of: in small, and with backends that are wrong on purpose.
+
+Workers are processes of their own, so a backend made for a test is an installed package to them: an entry point in a
+folder on PYTHONPATH.
+"""
+
+import json
+import os
+import time
+
+import numpy as np
+import pytest
+from fastnn.bench import command, contenders, jobs, levels, readme, sections, trainers, which
+from fastnn.bench.levels import Case
+from fastnn.bench.workers import Worker, WorkerError
+
+import fastnn
+from fastnn import measured
+from fastnn.backends import resolve_backend
+from fastnn.cli import main
+from fastnn.files import CACHE_VARIABLE
+from fastnn.step import KERNELS
+
+WRONG = """
+from fastnn.kernels.numpy_kernels import *
+from fastnn.kernels import numpy_kernels
+
+
+def dense(x, W, b, activation, z, a, team):
+    numpy_kernels.dense(x, W, b, activation, z, a, team)
+    a *= a.dtype.type(1.001)
+"""
+TINY = levels.LEVELS["quick"]._replace(
+    budget=1, cases=(Case((784, 12, 10), 64, 640),), launches=2, widths=(8, 16), batch_sizes=(32,)
+)
+
+
+@pytest.fixture
+def install(monkeypatch, tmp_path):
+    """A function that registers a backend of that source, here and in processes that are started."""
+
+    def put(name, source):
+        (tmp_path / f"{name}_kernels.py").write_text(source)
+        info = tmp_path / f"{name}-1.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+        (info / "entry_points.txt").write_text(f"[fastnn.backends]\n{name} = {name}_kernels\n")
+
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    monkeypatch.setenv("PYTHONPATH", path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return put
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setitem(levels.LEVELS, "quick", TINY)
+
+
+def bench(capsys, *options):
+    """(exit code, results, stderr) of the command."""
+    code = main(["bench", "quick", "--dataset", "digits", "--threads", "1", "--json", *options])
+    captured = capsys.readouterr()
+    return code, json.loads(captured.out), captured.err
+
+
+# ---- workers --------------------------------------------------------------------------------------------------------
+
+
+def add(kept, n):
+    kept["sum"] = kept.get("sum", 0) + n
+    return kept["sum"]
+
+
+def fail(kept):
+    raise fastnn.BackendError("no such thing\nmore of it")
+
+
+def die(kept):
+    os._exit(7)
+
+
+def hang(kept):
+    time.sleep(60)
+
+
+def read(kept, name):
+    return os.environ.get(name)
+
+
+def test_a_worker_keeps_what_it_was_told_and_has_its_own_environment():
+    worker = Worker({"FASTNN_TEST": "yes"})
+    try:
+        assert [worker.call(add, n) for n in (1, 2)] == [1, 3]
+        assert worker.call(read, "FASTNN_TEST") == "yes"
+        assert "FASTNN_TEST" not in os.environ
+    finally:
+        worker.close()
+
+
+@pytest.mark.parametrize(
+    ("function", "words"), [(fail, "BackendError: no such thing$"), (die, "exit code 7"), (hang, "in the time")]
+)
+def test_a_worker_that_fails_says_why(function, words):
+    worker = Worker({})
+    try:
+        with pytest.raises(WorkerError, match=words):
+            worker.call(function, deadline=time.monotonic() + (1 if function is hang else 60))
+    finally:
+        worker.close()
+
+
+# ---- the gate -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_the_gate_lets_backends_pass(backend):
+    task = trainers.Task(*digits(), (784, 12, 10), 64, 1, weights())
+    errors = jobs.check({}, backend, None, task)
+    assert errors.keys() == sections.GATE[None].keys()
+    assert all(error <= sections.GATE[None][what] for what, error in errors.items())
+
+
+@pytest.mark.parametrize(
+    ("kernel", "quantities"),
+    [
+        ("dense", {"outputs", "loss", "gradients", "weights"}),
+        ("dense_gradient", {"gradients"}),
+        ("dense_sgd", {"weights"}),
+        ("input_gradient", {"gradients", "weights"}),
+        ("gather", {"outputs", "loss", "gradients", "weights"}),
+    ],
+)
+def test_the_gate_rejects_each_wrong_kernel(monkeypatch, kernel, quantities):
+    """A kernel whose every result is a thousandth too large."""
+    from fastnn.kernels import numpy_kernels
+
+    from fastnn import step
+
+    right = getattr(numpy_kernels, kernel)
+    place = {"dense": -2, "dense_gradient": 2, "dense_sgd": 5, "input_gradient": 5, "gather": 6}[kernel]
+
+    def wrong(*arguments):
+        right(*arguments)
+        arguments[place][...] *= 1.001
+
+    monkeypatch.setattr(numpy_kernels, kernel, wrong)
+    step.bind.cache_clear()
+    try:
+        errors = jobs.check({}, "numpy", None, trainers.Task(*digits(), (784, 12, 10), 64, 1, weights()))
+    finally:
+        step.bind.cache_clear()
+    rejected = {what for what, error in errors.items() if not error <= sections.GATE[None][what]}
+    assert quantities <= rejected
+
+
+def test_nan_does_not_pass():
+    assert not sections.gate_row("x", (2, 2), "outputs", float("nan"), 1e-5)["passed"]
+
+
+def digits():
+    data = fastnn.datasets.load("digits")
+    return data.x_train[:640].reshape(640, -1), data.y_train[:640].astype(np.int64)
+
+
+def weights():
+    return list(fastnn.Network((784, 12, 10), backend="numpy").get_weights())
+
+
+# ---- the command ----------------------------------------------------------------------------------------------------
+
+pytest.importorskip("matplotlib", reason="the report needs matplotlib, of the extra 'bench'")
+
+
+@pytest.mark.usefixtures("tiny")
+def test_bench_measures_and_reports(tmp_path, capsys):
+    out = tmp_path / "report"
+    code, results, err = bench(capsys, "--backends", "numpy,numba", "--out", str(out))
+    assert code == 0, err
+    assert {"report.html", "report.md", "results.json"} <= {file.name for file in out.iterdir()}
+    assert json.loads((out / "results.json").read_text()) == results
+    (case,) = results["throughput"]
+    assert set(case["summary"]) == {"numpy", "numba", "numpy, again", contenders.YARDSTICK}
+    assert [len(launch["seconds"]) for launch in case["launches"]] == [4, 4]
+    assert case["control"]["verdict"] in ("no difference", "faster", "slower")
+    assert set(case["comparisons"]) == {"numba", "numpy, again", contenders.YARDSTICK}
+    assert all(row["passed"] for row in results["gate"])
+    assert {row["quantity"].split(" ")[0] for row in results["gate"]} >= set(KERNELS)
+    assert results["curves"]["passed"]
+    assert set(results["accuracy"]["summary"]) == {"numpy", "numba"}
+    assert len(results["crossover"]["cells"]) == 2
+    assert results["dataset"]["name"] == "digits"
+    # the same file against itself has no regression, and one where a backend took twice as long has
+    file = str(out / "results.json")
+    assert main(["bench", "compare", file, file]) == 0
+    assert "0 regressions" in capsys.readouterr().out
+    for launch in case["launches"]:
+        launch["seconds"]["numba"] = [2 * took for took in launch["seconds"]["numba"]]
+    slower = tmp_path / "slower.json"
+    slower.write_text(json.dumps(results))
+    assert main(["bench", "compare", file, str(slower)]) == 1
+    assert "0.50 times as fast" in capsys.readouterr().out
+    assert main(["bench", "compare", str(slower), file]) == 0
+    results["environment"]["cpu"] = "another"
+    slower.write_text(json.dumps(results))
+    capsys.readouterr()
+    assert main(["bench", "compare", file, str(slower)]) == 1
+    assert "not of the same machine" in capsys.readouterr().err
+    assert main(["bench", "compare", file, str(slower), "--other-machine"]) == 1
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_wrong_backend_is_caught_before_anything_is_timed(install, tmp_path, capsys):
+    install("wrong", WRONG)
+    code, results, err = bench(capsys, "--backends", "numpy,wrong", "--out", str(tmp_path / "report"))
+    assert code == 1
+    assert "gate: wrong: outputs of 784-12-10 are off by" in err
+    assert "not timed" in err
+    assert results["skipped"]["wrong"] == "failed the correctness gate"
+    assert "wrong" not in results["throughput"][0]["summary"]
+    assert all("wrong" not in launch["seconds"] for launch in results["throughput"][0]["launches"])
+    assert {row["contender"] for row in results["roofline"]["kernels"]} == {"numpy"}
+    assert {row["contender"] for row in results["startup"]} == {"numpy"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["slow"], "expected one of quick, standard, full"),
+        (["quick", "extra.json"], "expected one of"),
+        (["compare", "a.json"], "takes two files"),
+        (["--backends", "theano"], "unknown backend 'theano'"),
+        (["--backends", "numpy:bf8"], "unknown precision 'bf8'"),
+        (["--peers", "keras"], "unknown peer 'keras'"),
+        (["--threads", "0"], "at least 1"),
+    ],
+)
+def test_wrong_options_are_named(options, words, capsys):
+    assert main(["bench", *options]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_missing_libraries_are_named_before_anything_is_measured(monkeypatch, capsys):
+    monkeypatch.setattr(command, "NEEDED", ("matplotlib", "no_such_library"))
+    assert main(["bench"]) == 1
+    assert "the report needs no_such_library" in capsys.readouterr().err
+
+
+def test_compare_refuses_other_files(tmp_path, capsys):
+    file = tmp_path / "x.json"
+    file.write_text("{}")
+    assert main(["bench", "compare", str(file), str(file)]) == 1
+    assert str(file) in capsys.readouterr().err
+
+
+def test_an_interrupt_leaves_a_report_of_what_there_is(monkeypatch, tmp_path, capsys):
+    def interrupt(setting):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sections, "gate", interrupt)
+    code, results, err = bench(capsys, "--backends", "numpy", "--out", str(tmp_path / "report"))
+    assert (code, results["interrupted"]) == (130, True)
+    assert "interrupted" in err
+    assert (tmp_path / "report" / "report.html").exists()
+
+
+def test_the_precision_is_part_of_the_name():
+    field = contenders.find_field("numpy", "sklearn", 1)
+    assert list(field.entries) == ["numpy", "numpy, again", contenders.YARDSTICK, "scikit-learn"]
+    assert field.control == ("numpy", "numpy, again")
+    assert field.without({"numpy"}).control is None
+
+
+def test_who_trains_something_else_is_left_out():
+    field = contenders.find_field("numpy", None, 1)
+    losses = {"numpy": 0.5, "numpy, again": 0.5, contenders.YARDSTICK: 0.51}
+    assert list(sections.disagreeing(losses, field, field.entries)) == [contenders.YARDSTICK]
+
+
+# ---- which ----------------------------------------------------------------------------------------------------------
+
+
+def test_which_measures_and_auto_takes_its_answer(monkeypatch, tmp_path, capsys):
+    answer = {"layers": [784, 9, 10], "batch_size": 64, "threads": 1, "fastest": "numpy"}
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    assert resolve_backend(None, (784, 9, 10)).name != "numpy"
+    assert which.save(answer) == str(tmp_path / "which.json")
+    choice = fastnn.Network([784, 9, 10]).backend_choice
+    assert (choice.name, choice.origin) == ("numpy", "auto (default)")
+    assert "measured by `fastnn which` on" in choice.reason
+    assert "batch size 64" in choice.reason
+    assert fastnn.Network([784, 8, 10]).backend != "numpy"  # which was not measured
+    assert fastnn.Network([784, 9, 10], backend="numba").backend == "numba"
+    assert which.save(answer | {"fastest": None}) is None
+
+
+def test_an_answer_of_another_machine_or_a_damaged_file_does_not_count(monkeypatch, tmp_path):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    measured.remember((784, 9, 10), 64, 1, "numpy")
+    assert measured.recall((784, 9, 10))[0] == "numpy"
+    monkeypatch.setattr("os.cpu_count", lambda: 999)
+    assert measured.recall((784, 9, 10)) is None
+    (tmp_path / "which.json").write_text("{")
+    assert measured.recall((784, 9, 10)) is None
+
+
+def test_which_answers(capsys):
+    options = ["--layers", "20,8,3", "--batch-size", "16", "--seconds", "0.3", "--backends", "numpy", "--threads", "1"]
+    assert main(["which", *options]) == 0
+    out = capsys.readouterr().out
+    assert "fastest  numpy" in out
+    assert "launch and other" in out
+    assert main(["which", *options, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert sum(answer["backends"]["numpy"]["parts"].values()) == pytest.approx(1)
+    assert main(["which", "--layers", "20,x"]) == 2
+    assert main(["which", "--layers", "20,1"]) == 2
+
+
+def test_epochs_until_a_slow_start_is_paid_back():
+    def row(step, start):
+        return {"seconds_a_step": [step] * 3, "startup": {"all": start}}
+
+    rows = {"a": row(1e-3, 0.5), "b": row(5e-4, 1.0), "c": row(2e-3, 2.0)}
+    assert which.paid_back(rows, "a", 60) == 0.0
+    assert which.paid_back(rows, "b", 60) == pytest.approx(1.0)  # 1000 steps an epoch save half a second
+    assert which.paid_back(rows, "c", 60) is None
+
+
+# ---- README ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_figures_in_readme_are_those_of_its_results():
+    text = (readme.FOLDER / "README.md").read_text(encoding="utf-8")
+    assert readme.BLOCK.search(text)
+    assert readme.renew(text) == text
+    figure = readme.BLOCK.search(text)[0]
+    digit = figure.rindex(".") - 1
+    assert readme.renew(text.replace(figure, figure[:digit] + "x" + figure[digit + 1 :])) == text
