@@ -1,8 +1,8 @@
 """``fastnn bench compare``: what became slower or faster from one file of results to another.
 
 A machine is not the same from one hour to the next. So where both files have the plain numpy loop, which no change of
-fastnn touches, seconds are taken relative to it, launch by launch: a host that was busy slowed both. Kernels are taken relative
-to the machine's peak in the same round. The interval is that of the ratio of the two, each resampled by itself
+fastnn touches, seconds are taken relative to it, launch by launch: a host that was busy slowed both. Kernels are taken
+relative to the machine's peak in the same round. The interval is that of the ratio of the two, each resampled by itself
 (`fastnn.bench.verdicts`).
 """
 

@@ -35,7 +35,7 @@ SMALL, MIDDLE, DEEP = (784, 30, 10), (784, 128, 10), (784, 512, 512, 512, 10)
 
 LEVELS = {
     "quick": Level(
-        budget=48,
+        budget=42,
         cases=(Case(SMALL, 64), Case(MIDDLE, 64), Case(DEEP, 64, samples=6_400)),
         launches=2,
         seeds=1,

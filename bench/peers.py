@@ -11,7 +11,6 @@ The peers are an extra, ``pip install -e '.[peers]'``; one that is missing is na
 
 import argparse
 import statistics
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,7 +53,6 @@ def measure(task: Task, names: list[str], rounds: int, generator: np.random.Gene
         epochs = max(1, round(LEAST_SECONDS / min(contest.run(name, 1) for name in contest.workers)))
         for _ in range(rounds):
             for name in generator.permutation(sorted(contest.workers)):
-                time.sleep(0.2)  # threads that spin for work go to sleep
                 before = peak()
                 took = contest.run(name, epochs)
                 peaks.append((before + peak()) / 2)

@@ -416,7 +416,7 @@ def warnings(results: Results) -> list[str]:
         said.append(f"The container may use {quota} cores' worth of time: threads are stopped when it is spent.")
     load = environment.get("load_average") or environment.get("load")
     load = load[0] if isinstance(load, list) and load else load
-    if isinstance(load, int | float) and load > 0.5:
+    if isinstance(load, int | float) and load > 1:
         said.append(f"Other programs were running: the load average was {load:.2f} before the first measurement.")
     return said
 
@@ -690,8 +690,10 @@ def memory_table(results: Results) -> Table:
 
 METHOD = (
     "Each contender trains in a process of its own, so that no thread pool, allocator or cache of one disturbs "
-    "another; only one runs at a time, all on the same cores with as many threads. They begin with the same weights "
-    "and see the same samples in the same order; scikit-learn alone draws an order of its own.",
+    "another; only one runs at a time, all on the same cores with as many threads. Those who wait are suspended: the "
+    "threads of a BLAS look for work for up to 0.2 s after the last product, and would take a core from whoever comes "
+    "next. All begin with the same weights and see the same samples in the same order; scikit-learn alone draws an "
+    "order of its own.",
     "Before anything is timed, outputs, loss, gradients and weights after some steps of each backend, and each of its "
     "kernels, are held against a float64 reference in plain numpy (the gate). A backend that fails is not timed. All "
     "contenders have to agree on the mean loss of their first epoch.",

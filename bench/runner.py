@@ -122,7 +122,9 @@ class Contest:
             As `Worker.answer`.
         """
         self._ask(name, epochs)
-        return self.workers[name].answer(deadline)[0] / epochs
+        seconds, _ = self.workers[name].answer(deadline)
+        self.workers[name].suspend()
+        return seconds / epochs
 
     def leave_out(self, name: str, why: str) -> None:
         """End one of them."""
@@ -137,6 +139,7 @@ class Contest:
             worker.close()
 
     def _ask(self, name: str, epochs: int) -> None:
+        self.workers[name].resume()
         self.workers[name].ask(train, [next(self._orders[name]) for _ in range(epochs)])
 
     def _answers(self, names: Iterable[str], deadline: float | None) -> dict[str, Any]:
@@ -144,6 +147,7 @@ class Contest:
         for name in names:
             try:
                 answers[name] = self.workers[name].answer(deadline)
+                self.workers[name].suspend()
             except WorkerError as error:
                 self.leave_out(name, str(error))
         return answers

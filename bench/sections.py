@@ -29,7 +29,6 @@ GATE = {  # how far off float64 each quantity may be, relative to its largest va
 }
 CURVE_TOLERANCE, EXACT_CURVE_TOLERANCE = 1e-2, 1e-8  # of a mini-batch's loss in float32, in float64; relative
 GOALS = (0.97, 0.98)
-PAUSE = 0.02  # seconds between two contenders, in which threads that spin for work go to sleep
 LEAST_SECONDS = 0.05  # of a sample
 LEAST_ROUNDS = 2  # of a launch, however little time there is
 
@@ -50,7 +49,10 @@ class Setting(NamedTuple):
 
 
 class Crew:
-    """A worker for each of some contenders; one that fails is left out, and why is in `skipped`."""
+    """A worker for each of some contenders, suspended but for the time that it has something to do.
+
+    One that fails is left out, and why is in `skipped`.
+    """
 
     def __init__(self, entries: Mapping[str, Entry], cores: int) -> None:
         self.skipped: dict[str, str] = {}
@@ -71,11 +73,13 @@ class Crew:
         """The answers of those who could, all at work at the same time."""
         requests = {name: request for name, request in requests.items() if name in self._workers}
         for name, request in requests.items():
+            self._workers[name].resume()
             self._workers[name].ask(*request)
         answers = {}
         for name in requests:
             try:
                 answers[name] = self._workers[name].answer()
+                self._workers[name].suspend()
             except WorkerError as error:
                 self.leave_out(name, str(error))
         return answers
@@ -159,7 +163,7 @@ def time_kernels(setting: Setting, end: float) -> dict[str, Any]:
     """Seconds a call of each kernel, between the machine's measured peaks of arithmetic and of memory."""
     from fastnn.bench.peak import Bandwidth
 
-    bandwidth, number = Bandwidth(setting.threads), max(1, setting.level.launches // 2)
+    bandwidth, number = Bandwidth(setting.threads), setting.level.launches
     launches, bandwidths = [], []
     for done in range(number):
         slice_end = time.monotonic() + max(0.0, end - time.monotonic()) / (number - done)
@@ -243,7 +247,6 @@ class Launch:
         while len(next(iter(seconds.values()), [])) < LEAST_ROUNDS or time.monotonic() < end:
             this = {}
             for name in shuffled(self.setting, self.workers.names):
-                time.sleep(PAUSE)
                 peak = self.setting.peak()
                 this[name] = self.run(name, epochs)
                 if peak is not None:

@@ -6,6 +6,10 @@ folder on PYTHONPATH.
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import threading
 import time
 
 import numpy as np
@@ -108,6 +112,59 @@ def test_a_worker_that_fails_says_why(function, words):
             worker.call(function, deadline=time.monotonic() + (1 if function is hang else 60))
     finally:
         worker.close()
+
+
+def spin(kept):
+    threading.Thread(target=lambda: [None for _ in iter(int, 1)], daemon=True).start()
+
+
+def used(kept):
+    return time.process_time()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="the system cannot suspend processes")
+def test_who_waits_takes_no_core():
+    worker = Worker({})
+    try:
+        worker.call(spin)
+        before = worker.call(used)
+        worker.suspend()
+        time.sleep(0.5)
+        worker.resume()
+        assert worker.call(used) - before < 0.4
+    finally:
+        worker.suspend()
+        worker.close()  # though it is suspended
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a suspended process that its parent was killed")
+def test_a_suspended_worker_ends_with_its_parent():
+    program = (
+        "import os, signal; from fastnn.bench.workers import Worker\n"
+        "if __name__ == '__main__':\n"
+        "    import math, test_harness; worker = Worker({}); worker.call(test_harness.used); worker.suspend()\n"
+        "    print(worker._process.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    pid, end = int(done.stdout), time.monotonic() + 10
+    while is_running(pid) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not is_running(pid)
+
+
+def is_running(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 # ---- the gate -------------------------------------------------------------------------------------------------------

@@ -38,9 +38,9 @@ def test_rounds_of_one_launch_do_not_hide_that_launches_differ():
 
 
 def test_a_difference_too_small_to_matter_is_none():
-    assert verdicts.Comparison(1.005, 1.004, 1.006).verdict == verdicts.SAME
-    assert verdicts.Comparison(1.02, 1.01, 1.03).verdict == verdicts.FASTER
-    assert verdicts.Comparison(0.98, 0.97, 0.99).verdict == verdicts.SLOWER
+    assert verdicts.Comparison(1.015, 1.012, 1.018).verdict == verdicts.SAME
+    assert verdicts.Comparison(1.04, 1.01, 1.06).verdict == verdicts.FASTER
+    assert verdicts.Comparison(0.96, 0.94, 0.99).verdict == verdicts.SLOWER
     assert verdicts.Comparison(1.5, 0.99, 3.0).verdict == verdicts.SAME
 
 
