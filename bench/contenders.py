@@ -16,7 +16,7 @@ __all__ = ["PEERS", "YARDSTICK", "Entry", "Field", "find_field"]
 
 YARDSTICK = "plain numpy loop"
 AGAIN = ", again"
-REFERENCE_TOLERANCE = 1e-3  # of the first epoch's mean loss, relative to float64's
+REFERENCE_TOLERANCE = 5e-3  # of the first epoch's mean loss, relative to the reference's; deep runs part by 2e-3
 _TOLERANCES = {"bf16": 1e-2, "tf32": 5e-3, "scikit-learn": 0.1}  # products of fewer digits; its own order of samples
 PEERS = {  # what --peers names: the trainers behind it
     "torch": {"PyTorch eager": make_torch, "PyTorch compiled": functools.partial(make_torch, how="compiled")},

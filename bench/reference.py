@@ -25,6 +25,14 @@ def forward(weights: Weights, x: np.ndarray) -> list[np.ndarray]:
     return [*a, powers / powers.sum(axis=1, keepdims=True)]
 
 
+def distance_to_corners(weights: Weights, x: np.ndarray) -> np.ndarray:
+    """For each sample, how close the hidden unit nearest to the corner of its ReLU comes to it; (n,)."""
+    a, nearest = forward(weights, x), np.full(len(x), np.inf)
+    for (W, b), below in zip(weights[:-1], a[:-2], strict=True):
+        np.minimum(nearest, np.abs(below @ W + b).min(axis=1), out=nearest)
+    return nearest
+
+
 def loss_and_gradients(weights: Weights, x: np.ndarray, labels: np.ndarray) -> tuple[float, Weights]:
     """Mean cross-entropy of the samples, and its gradient (dW, db) for each layer."""
     a, each = forward(weights, x), np.arange(len(x))

@@ -22,10 +22,12 @@ from fastnn.bench.workers import Worker, WorkerError
 
 from fastnn.datasets import Dataset
 
-GATE = {  # how far off float64 each quantity may be, relative to its largest value, by the precision of products
-    None: {"outputs": 1e-5, "loss": 1e-5, "gradients": 1e-5, "weights": 1e-5},
-    "tf32": {"outputs": 2e-3, "loss": 2e-4, "gradients": 2e-2, "weights": 3e-2},
-    "bf16": {"outputs": 1e-2, "loss": 1e-3, "gradients": 1e-1, "weights": 2e-1},
+# How far off float64 each quantity may be, relative to its largest value, by the precision of products. With fewer digits
+# some units come out on the other side of their ReLU's corner, and a gradient shows that; kernels are held to less.
+GATE = {
+    None: {"outputs": 1e-5, "loss": 1e-5, "gradients": 1e-5, "updates": 1e-4},
+    "tf32": {"outputs": 2e-3, "loss": 2e-4, "gradients": 1e-1, "updates": 2e-1},
+    "bf16": {"outputs": 1e-2, "loss": 1e-3, "gradients": 4e-1, "updates": 6e-1},
 }
 CURVE_TOLERANCE, EXACT_CURVE_TOLERANCE = 1e-2, 1e-8  # of a mini-batch's loss in float32, in float64; relative
 GOALS = (0.97, 0.98)
@@ -127,7 +129,7 @@ def gate(setting: Setting) -> list[dict[str, Any]]:
 
 
 def gate_networks(setting: Setting, workers: Crew, case: Case) -> list[dict[str, Any]]:
-    samples = jobs.GATE_STEPS * case.batch_size
+    samples = jobs.GATE_SAMPLES * case.batch_size
     task = make_task(case.sizes, case.batch_size, samples, setting.threads, setting.data)
     entries = setting.field.of("backend")
     asked = {name: (jobs.check, entries[name].backend, entries[name].precision, task) for name in workers.names}
@@ -140,10 +142,10 @@ def gate_networks(setting: Setting, workers: Crew, case: Case) -> list[dict[str,
 
 def gate_kernels(setting: Setting, workers: Crew) -> list[dict[str, Any]]:
     entries, sizes = setting.field.of("backend"), setting.level.kernel_networks[0]
-    plain = [name for name in workers.names if not entries[name].precision]
-    asked = {
-        name: (jobs.prepare_kernels, entries[name].backend, None, sizes, 64, setting.threads, None) for name in plain
-    }
+    asked = {}
+    for name in workers.names:
+        backend, precision = entries[name].backend, entries[name].precision
+        asked[name] = (jobs.prepare_kernels, backend, precision, sizes, 64, setting.threads, None)
     rows = []
     for name, kernels in workers.call_all(asked).items():
         rows += [gate_row(name, sizes, f"{k['kernel']} {k['shape']}", k["error"], k["tolerance"]) for k in kernels]

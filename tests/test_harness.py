@@ -181,11 +181,11 @@ def test_the_gate_lets_backends_pass(backend):
 @pytest.mark.parametrize(
     ("kernel", "quantities"),
     [
-        ("dense", {"outputs", "loss", "gradients", "weights"}),
+        ("dense", {"outputs", "loss", "gradients", "updates"}),
         ("dense_gradient", {"gradients"}),
-        ("dense_sgd", {"weights"}),
-        ("input_gradient", {"gradients", "weights"}),
-        ("gather", {"outputs", "loss", "gradients", "weights"}),
+        ("dense_sgd", {"updates"}),
+        ("input_gradient", {"gradients", "updates"}),
+        ("gather", {"outputs", "loss", "gradients", "updates"}),
     ],
 )
 def test_the_gate_rejects_each_wrong_kernel(monkeypatch, kernel, quantities):
