@@ -35,11 +35,11 @@ def paragraph(results: dict[str, Any]) -> str:
     environment, data = results["environment"], results["dataset"]
     launches, controls = len(results["throughput"][0]["launches"]), [case["control"] for case in results["throughput"]]
     clean = sum(control is not None and control["verdict"] == "no difference" for control in controls)
+    where = f"{environment['cpu']}, {environment['threads']} threads, {data['name'].upper()}, {launches} launches"
     return (
-        f"Measured by `fastnn bench {results['level']}` on {environment['date'][:10]}: {environment['cpu']}, "
-        f"{environment['threads']} threads, {data['name']}, {launches} launches. In brackets are 99 % intervals; where "
-        f"one holds 1 there is no difference. The control, the same backend under two names, showed no difference "
-        f"in {clean} of {len(controls)} cases."
+        f"Measured by `fastnn bench {results['level']}` on {environment['date'][:10]}: {where}. In brackets are 99 % "
+        "intervals; where one holds 1 there is no difference. The control, the same backend under two names, showed no "
+        f"difference in {clean} of {len(controls)} cases."
     )
 
 
@@ -54,9 +54,10 @@ def accuracies(results: dict[str, Any]) -> list[str]:
     lines = []
     for name, summary in ((results["accuracy"] or {}).get("summary") or {}).items():
         mean, _, least, most = summary["accuracy"]
-        each = f"{name}: {mean:.2%} test accuracy on average over {summary['n']} seeds ({least:.2%} to {most:.2%})"
+        spread = f"{100 * least:.2f} to {100 * most:.2f} %, {summary['n']} seeds"
+        each = f"{name}: {100 * mean:.2f} % test accuracy on average ({spread})"
         reached = summary["seconds_to"].get("0.98")
-        lines.append(f"- {each}{f', 98 % after {reached[1]:.2f} s of training' if reached else ''}.")
+        lines.append(f"- {each}{f', 98 % after {reached[1]:.2f} s of training, the median' if reached else ''}.")
     recipe = (results["accuracy"] or {}).get("recipe")
     head = f"The recipe of `--preset quick`, {recipe['epochs']} epochs:\n" if recipe and lines else ""
     return [head, *lines] if head else []

@@ -694,7 +694,7 @@ METHOD = (
     "threads of a BLAS look for work for up to 0.2 s after the last product, and would take a core from whoever comes "
     "next. All begin with the same weights and see the same samples in the same order; scikit-learn alone draws an "
     "order of its own.",
-    "Before anything is timed, outputs, loss, gradients and the updates of the weights of each backend, and each of its "
+    "Before anything is timed, outputs, loss, gradients and updates of the weights of each backend, and each of its "
     "kernels, are held against a float64 reference in plain numpy (the gate). A backend that fails is not timed. All "
     "contenders have to agree on the mean loss of their first epoch.",
     "Measurements are interleaved: in each round every contender trains in turn, in an order drawn anew, so that what "

@@ -22,8 +22,8 @@ from fastnn.bench.workers import Worker, WorkerError
 
 from fastnn.datasets import Dataset
 
-# How far off float64 each quantity may be, relative to its largest value, by the precision of products. With fewer digits
-# some units come out on the other side of their ReLU's corner, and a gradient shows that; kernels are held to less.
+# How far off float64 each quantity may be, relative to its largest value, by the precision of products. With fewer
+# digits some units come out on the other side of their ReLU's corner, which gradients show; kernels are held to less.
 GATE = {
     None: {"outputs": 1e-5, "loss": 1e-5, "gradients": 1e-5, "updates": 1e-4},
     "tf32": {"outputs": 2e-3, "loss": 2e-4, "gradients": 1e-1, "updates": 2e-1},
@@ -460,12 +460,10 @@ def diverge(losses: list[float], expected: list[float]) -> dict[str, Any]:
 # ---- accuracy -------------------------------------------------------------------------------------------------------
 
 
-def accuracy(setting: Setting, dataset: str, end: float) -> dict[str, Any]:
+def accuracy(setting: Setting, dataset: str) -> dict[str, Any]:
     """Training by the recipe to its end, seed by seed, each in a fresh process."""
     entries, runs = setting.field.of("backend"), []
     for seed in range(setting.level.seeds):
-        if seed and time.monotonic() > end:
-            break
         for name in shuffled(setting, list(entries)):
             entry = entries[name]
             with crew({name: entry}, setting.threads) as workers:
