@@ -2,8 +2,8 @@
 
 A machine is not the same from one hour to the next. So where both files have the plain numpy loop, which no change of
 fastnn touches, seconds are taken relative to it, launch by launch: a host that was busy slowed both. Kernels are taken
-relative to the machine's peak in the same round. The interval is that of the ratio of the two, each resampled by itself
-(`fastnn.bench.verdicts`).
+relative to the machine's peak in the same round, which knows nothing of the caches that others fill: of kernels only
+large changes count. The interval is that of the ratio of the two, each resampled by itself (`fastnn.bench.verdicts`).
 """
 
 import json
@@ -21,22 +21,28 @@ import fastnn
 __all__ = ["Change", "changes", "run"]
 
 REGRESSION, GAIN = "regression", "gain"
+LEAST_CHANGE = {
+    "case": verdicts.LEAST_DIFFERENCE,
+    "kernel": 0.10,
+}  # two runs of the same code differed by 6 % in kernels
 
 
 class Change(NamedTuple):
     """How many times as fast a contender is after as before."""
 
-    where: str  # the case, or the kernel
+    kind: str  # case or kernel
+    where: str
     contender: str
     comparison: verdicts.Comparison
     relative: bool  # to what was measured beside it, which no change of fastnn touches
 
     @property
     def verdict(self) -> str:
-        return {verdicts.SLOWER: REGRESSION, verdicts.FASTER: GAIN}.get(self.comparison.verdict, verdicts.SAME)
+        names = {verdicts.SLOWER: REGRESSION, verdicts.FASTER: GAIN}
+        return names.get(self.comparison.judge(LEAST_CHANGE[self.kind]), verdicts.SAME)
 
     def to_dict(self) -> dict[str, Any]:
-        row = {"where": self.where, "contender": self.contender, **self.comparison._asdict()}
+        row = {"kind": self.kind, "where": self.where, "contender": self.contender, **self.comparison._asdict()}
         return row | {"relative": self.relative, "verdict": self.verdict}
 
 
@@ -88,7 +94,7 @@ def changes(a: dict[str, Any], b: dict[str, Any], generator: np.random.Generator
             pairs = zip((old, row), peaks, strict=True)
             logs = [per_peak(kernel, peak) if relative else log_samples(kernel["launches"]) for kernel, peak in pairs]
             where = f"kernel {row['kernel']} {row['shape']}"
-            yield Change(where, row["contender"], ratio(*logs, generator), relative)
+            yield Change("kernel", where, row["contender"], ratio(*logs, generator), relative)
 
 
 def per_peak(kernel: dict[str, Any], peaks: list[list[float]]) -> np.ndarray:
@@ -103,7 +109,7 @@ def case_changes(before: dict[str, Any], after: dict[str, Any], generator: np.ra
     for name in both[0]:
         if name in both[1] and name != YARDSTICK:
             logs = [log_ratios(case[name], case[YARDSTICK]) if relative else log_samples(case[name]) for case in both]
-            yield Change(where, name, ratio(*logs, generator), relative)
+            yield Change("case", where, name, ratio(*logs, generator), relative)
 
 
 def case_key(case: dict[str, Any]) -> tuple:

@@ -48,7 +48,11 @@ LEVELS = {
     ),
     "standard": Level(
         budget=420,
-        cases=tuple(Case(sizes, rows, 15_360) for rows in (64, 256) for sizes in (SMALL, MIDDLE, DEEP)),
+        cases=tuple(
+            Case(sizes, rows, 7_680 if sizes == DEEP else 15_360)
+            for rows in (64, 256)
+            for sizes in (SMALL, MIDDLE, DEEP)
+        ),
         launches=8,
         seeds=5,
         widths=(16, 64, 256, 1024),

@@ -37,9 +37,13 @@ class Comparison(NamedTuple):
     @property
     def verdict(self) -> str:
         """`FASTER` or `SLOWER` where the interval leaves no doubt, else `SAME`."""
-        if self.low > 1 and self.ratio > 1 + LEAST_DIFFERENCE:
+        return self.judge(LEAST_DIFFERENCE)
+
+    def judge(self, least: float) -> str:
+        """The same with another least difference that counts."""
+        if self.low > 1 and self.ratio > 1 + least:
             return FASTER
-        if self.high < 1 and self.ratio < 1 / (1 + LEAST_DIFFERENCE):
+        if self.high < 1 and self.ratio < 1 / (1 + least):
             return SLOWER
         return SAME
 
