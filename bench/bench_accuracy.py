@@ -11,22 +11,6 @@ SEEDS = range(3)
 LEVELS = (0.97, 0.98)
 
 
-def train(backend, threads, dataset, seed):
-    """The preset; returns the network."""
-    network = recipe.make_network(seed, backend, threads=threads)
-    network.fit(
-        dataset.x_train,
-        dataset.y_train,
-        epochs=recipe.RECIPE["epochs"],
-        batch_size=recipe.RECIPE["batch_size"],
-        optimizer=recipe.make_optimizer(),
-        schedule=recipe.RECIPE["schedule"],
-        validation_data=(dataset.x_test, dataset.y_test),
-        verbose=False,
-    )
-    return network
-
-
 def seconds_to(history, level):
     """Training time until an epoch ended with that accuracy on the test set; None if none did."""
     times = zip(itertools.accumulate(history.seconds), history.val_accuracy, strict=True)
@@ -52,7 +36,9 @@ def counted_accuracy(network, dataset):
 def test_accuracy(backend, benchmark, dataset, threads):
     networks, seeds = [], iter(SEEDS)
     benchmark.group = f"accuracy: preset quick on {dataset.name}"
-    benchmark.pedantic(lambda: networks.append(train(backend, threads, dataset, next(seeds))), rounds=len(SEEDS))
+    benchmark.pedantic(
+        lambda: networks.append(recipe.train(next(seeds), backend, dataset, threads=threads)), rounds=len(SEEDS)
+    )
     histories = [network.history for network in networks]
     for network, history in zip(networks, histories, strict=True):
         # A sample or two lie so close to the border of two classes that rounding decides.

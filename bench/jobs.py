@@ -191,17 +191,8 @@ def train_recipe(
 ) -> dict[str, Any]:
     """Train by the recipe, looking at the test data after each epoch; that takes no part in the seconds."""
     data = fastnn.datasets.load(dataset)
-    network = recipe.make_network(seed, backend, precision=precision, threads=threads)
-    history = network.fit(
-        data.x_train,
-        data.y_train,
-        epochs=recipe.RECIPE["epochs"],
-        batch_size=recipe.RECIPE["batch_size"],
-        optimizer=recipe.make_optimizer(),
-        schedule=recipe.RECIPE["schedule"],
-        validation_data=(data.x_test, data.y_test),
-        verbose=False,
-    )
+    history = recipe.train(seed, backend, data, precision=precision, threads=threads).history
+    assert history is not None
     return {
         "seed": seed,
         "seconds": np.cumsum(history.seconds).tolist(),
