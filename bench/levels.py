@@ -35,8 +35,8 @@ SMALL, MIDDLE, DEEP = (784, 30, 10), (784, 128, 10), (784, 512, 512, 512, 10)
 
 LEVELS = {
     "quick": Level(
-        budget=42,
-        cases=(Case(SMALL, 64), Case(MIDDLE, 64), Case(DEEP, 64, samples=6_400)),
+        budget=32,
+        cases=(Case(SMALL, 64, 30_720), Case(MIDDLE, 64, 15_360), Case(DEEP, 64, 3_200)),
         launches=2,
         seeds=1,
         widths=(16, 64, 256),
