@@ -41,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """``fastnn bench``."""
-    from fastnn.commands import UsageError
+    from fastnn.commands.options import UsageError
 
     if options.level == "compare":
         return compare(options)
@@ -56,7 +56,7 @@ def measure(options: argparse.Namespace) -> int:
     from fastnn.bench.contenders import find_field
     from fastnn.bench.levels import LEVELS
 
-    from fastnn.commands import UsageError
+    from fastnn.commands.options import UsageError
     from fastnn.threads import resolve_threads
 
     require_libraries()
@@ -143,7 +143,7 @@ def compare(options: argparse.Namespace) -> int:
     """``fastnn bench compare``."""
     from fastnn.bench import comparison
 
-    from fastnn.commands import UsageError
+    from fastnn.commands.options import UsageError
 
     if len(options.files) != 2:
         raise UsageError(f"compare takes two files of results, as A.json B.json, got {len(options.files)}")

@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     from fastnn.bench.contenders import find_field
 
     from fastnn.arguments import check_count, check_finite, check_sizes
-    from fastnn.commands import UsageError, parse_layers
+    from fastnn.commands.options import UsageError, parse_layers
     from fastnn.threads import resolve_threads
 
     try:

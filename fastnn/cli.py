@@ -9,15 +9,26 @@ import os
 import sys
 from collections.abc import Sequence
 
-from fastnn import commands
+import fastnn
 from fastnn.bench import command, doctor, which
-from fastnn.datasets import DATASETS
+from fastnn.commands import backends, data, evaluate, predict, train
+from fastnn.commands.options import INTERRUPTED, UsageError
 from fastnn.errors import BackendError, DatasetUnavailableError, FastnnError
-from fastnn.presets import PRESETS
 
 __all__ = ["main"]
 
-DONE, FAILED, USAGE, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
+FAILED, USAGE, UNAVAILABLE = 1, 2, 3
+
+_COMMANDS = {
+    "train": (train, "train a network and print its test accuracy"),
+    "evaluate": (evaluate, "loss and accuracy of a saved network"),
+    "predict": (predict, "what a saved network says of images"),
+    "backends": (backends, "which backends are ready, and which one is chosen"),
+    "bench": (command, "compare the backends on this machine, and write a report"),
+    "which": (which, "the fastest backend here for a network, and where the time goes"),
+    "doctor": (doctor, "what is wrong with this installation, and what to do about it"),
+    "data": (data, "the datasets; with a name, get that one and describe it"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     except SystemExit as error:  # argparse: 0 after --help, 2 for wrong usage
         return int(error.code or 0)
-    except commands.UsageError as error:
+    except UsageError as error:
         return _fail(error, USAGE)
     except (BackendError, DatasetUnavailableError) as error:
         return _fail(error, UNAVAILABLE)
@@ -55,71 +66,11 @@ def _parser() -> argparse.ArgumentParser:
         description="Feed-forward networks on numpy, numba or CuPy.",
         epilog="exit codes: 0 done, 1 failed, 2 wrong usage, 3 backend or data not to be had, 130 interrupted",
     )
-    parser.add_argument("--version", action="version", version=f"fastnn {commands.version()}")
-    sub = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _add_train(sub.add_parser("train", help="train a network and print its test accuracy"))
-
-    evaluate = sub.add_parser("evaluate", help="loss and accuracy of a saved network")
-    evaluate.set_defaults(run=commands.evaluate)
-    evaluate.add_argument("file", metavar="FILE", help="a network saved by train --save")
-    evaluate.add_argument("--loss", help="default: the one that belongs to the network's output")
-    _add_dataset(evaluate)
-    _add_common(evaluate)
-
-    predict = sub.add_parser("predict", help="what a saved network says of images")
-    predict.set_defaults(run=commands.predict)
-    predict.add_argument("file", metavar="FILE", help="a network saved by train --save")
-    predict.add_argument("images", metavar="IMAGE", nargs="+", help="pictures, .npy arrays or IDX files")
-    _add_common(predict)
-
-    backends = sub.add_parser("backends", help="which backends are ready, and which one is chosen")
-    backends.set_defaults(run=commands.backends)
-    backends.add_argument("--json", action="store_true", help="print JSON")
-
-    command.add_options(sub.add_parser("bench", help="compare the backends on this machine, and write a report"))
-    which.add_options(sub.add_parser("which", help="the fastest backend here for a network, and where the time goes"))
-    doctor.add_options(sub.add_parser("doctor", help="what is wrong with this installation, and what to do about it"))
-
-    data = sub.add_parser("data", help="the datasets; with a name, get that one and describe it")
-    data.set_defaults(run=commands.data)
-    data.add_argument("name", nargs="?", metavar="NAME", help=f"{', '.join(DATASETS)}, a folder or an .npz file")
+    parser.add_argument("--version", action="version", version=f"fastnn {fastnn.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name, (module, words) in _COMMANDS.items():
+        module.add_options(commands.add_parser(name, help=words))
     return parser
-
-
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--backend", help="numpy, numba, cupy or auto; default: FASTNN_BACKEND, or auto")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: FASTNN_NUM_THREADS, or all")
-    parser.add_argument("--precision", help="of matrix products: bf16, where the backend has it; default: the dtype's")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def _add_dataset(parser: argparse.ArgumentParser) -> None:
-    choices = f"{', '.join(DATASETS)}, a folder of IDX files or an .npz file; default: auto"
-    parser.add_argument("--dataset", default="auto", help=choices)
-
-
-def _add_train(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(run=commands.train)
-    _add_dataset(parser)
-    parser.add_argument("--preset", help=f"a recipe whose settings the other options change: {', '.join(PRESETS)}")
-    parser.add_argument("--layers", metavar="N,N,...", help="features, hidden units, classes; default: 784,128,10")
-    parser.add_argument("--hidden", help="activation of the hidden layers; default: relu")
-    parser.add_argument("--output", help="activation of the output; default: softmax")
-    parser.add_argument("--loss", help="default: the one that belongs to the output")
-    parser.add_argument("--init", help="he, xavier, lecun, 'uniform(-0.1, 0.1)', 'normal(0.05)'; default: he")
-    parser.add_argument("--dtype", help="float32 or float64; default: float32")
-    parser.add_argument("--epochs", type=int, metavar="N", help="default: 5")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="default: 64")
-    parser.add_argument("--optimizer", help="sgd, rmsprop, adam, adamw; default: sgd")
-    parser.add_argument("--learning-rate", type=float, metavar="X", help="default: 0.1 for sgd, 0.001 for the others")
-    parser.add_argument("--momentum", type=float, metavar="X", help="of sgd; default: 0")
-    parser.add_argument("--nesterov", action="store_true", default=None, help="with momentum, look ahead")
-    parser.add_argument("--weight-decay", type=float, metavar="X", help="L2, of weights but not of biases; default: 0")
-    parser.add_argument("--dropout", type=float, metavar="X", help="share of hidden units; default: 0")
-    parser.add_argument("--schedule", help="constant, 'exponential(0.999)', 'step(10, 0.1)', cosine; default: constant")
-    parser.add_argument("--seed", type=int, metavar="N", help="of weights, sample order and dropout; default: 0")
-    parser.add_argument("--save", metavar="FILE", help="write the trained network to a safetensors file")
-    _add_common(parser)
 
 
 if __name__ == "__main__":

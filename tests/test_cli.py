@@ -16,7 +16,7 @@ from PIL import Image
 
 import fastnn
 from fastnn.cli import main
-from fastnn.commands import SCHEMA_VERSION
+from fastnn.commands.printing import SCHEMA_VERSION
 from fastnn.presets import PRESETS
 
 

@@ -1,0 +1,1 @@
+"""The commands of ``fastnn``: one module each, with its options and what it does; `fastnn.cli` puts them together."""
