@@ -20,6 +20,7 @@ import numpy as np
 from fastnn.kernels.codes import CLASSIFICATION, CROSS_ENTROPY, RELU, SOFTMAX
 from fastnn.kernels.numpy_kernels import (
     adam,
+    clip,
     dense,
     dense_gradient,
     dense_sgd,
@@ -158,6 +159,11 @@ def repeat_dense_gradient(first, last, data, x, delta, dW, db, team):
 def repeat_dense_sgd(first, last, data, x, delta, rates, weight_decay, W, b, team):
     for step in range(first, last):
         dense_sgd(x, delta, rates, step, weight_decay, W, b, team)
+
+
+def repeat_clip(first, last, data, grads, max_norm, team):
+    for _ in range(first, last):
+        clip(grads, max_norm, team)
 
 
 def repeat_sgd(first, last, data, params, grads, velocity, rates, momentum, nesterov, weight_decay, n_weights, team):
@@ -346,6 +352,7 @@ def _cases(sizes: tuple[int, ...], rows: int, itemsize: int, only: Sequence[str]
         *(_input_gradient(rows, *pair, itemsize) for pair in pairs[1:]),
         *(_dense_gradient(rows, *pair, itemsize) for pair in pairs),
         *(_dense_sgd(rows, *pair, itemsize) for pair in pairs),
+        _clip(n, itemsize),
         _sgd(n, n_weights, itemsize),
         _rmsprop(n, n_weights, itemsize),
         _adam(n, n_weights, itemsize),
@@ -496,6 +503,18 @@ def _dense_sgd(rows: int, n_in: int, n_out: int, itemsize: int) -> _Case:
 
 
 # Of the optimizers, what they do for every parameter; weight decay is none.
+
+
+def _clip(n: int, itemsize: int) -> _Case:
+    """Once scaled down, a gradient is only measured: as most are in training."""
+
+    def draw(d: _Draw) -> tuple[Data, tuple]:
+        return d.data(), (d.normal(n), 1.0)
+
+    def expect(data: Data, grads: np.ndarray, max_norm: float) -> dict:
+        return {0: grads * min(1.0, max_norm / np.linalg.norm(grads))}
+
+    return _Case("clip", f"{n:,}", 2 * n, n * itemsize, draw, expect)
 
 
 def _sgd(n: int, n_weights: int, itemsize: int) -> _Case:

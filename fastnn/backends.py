@@ -23,7 +23,15 @@ from fastnn.choices import check_choice
 from fastnn.errors import BackendError, SettingError
 from fastnn.measured import recall
 
-__all__ = ["BackendChoice", "BackendInfo", "available_backends", "resolve_backend", "set_backend", "use_backend"]
+__all__ = [
+    "BackendChoice",
+    "BackendInfo",
+    "available_backends",
+    "backend_names",
+    "resolve_backend",
+    "set_backend",
+    "use_backend",
+]
 
 _CUPY_REMEDY = "pip install 'fastnn-mlp[cuda13]' (or [cuda12], as your driver supports)"
 _BUILTIN = {  # name: (module with the kernels, library it stands on, how to get that), in auto's order of preference
@@ -107,6 +115,11 @@ def available_backends() -> dict[str, BackendInfo]:
     return {name: _inspect(name)[0] for name in _sources()}
 
 
+def backend_names() -> list[str]:
+    """What a user may ask for, ready or not."""
+    return [*_sources(), "auto"]
+
+
 def resolve_backend(name: str | None = None, sizes: Sequence[int] | None = None) -> BackendChoice:
     """The backend that a network made here and now gets; `name` is the argument it was made with, if any.
 
@@ -146,7 +159,7 @@ def _choose(origin: str, sizes: Sequence[int] | None) -> BackendChoice:
 def _require(name: str, origin: str, sizes: Sequence[int] | None = None) -> BackendChoice:
     """The backend asked for by name; auto is a name too."""
     try:
-        check_choice("backend", name, [*_sources(), "auto"])
+        check_choice("backend", name, backend_names())
     except ValueError as error:
         raise BackendError(f"{error} (asked for by {origin})") from None
     if name == "auto":
@@ -163,10 +176,15 @@ def _require(name: str, origin: str, sizes: Sequence[int] | None = None) -> Back
 
 def _sources() -> dict[str, tuple[str, str, str]]:
     """The table of backends: the built-in ones, then those that other packages registered."""
-    table = dict(_BUILTIN)
+    return _BUILTIN | {name: source for name, source in _registered().items() if name not in _BUILTIN}
+
+
+@functools.cache  # all installed distributions are read: 10 ms
+def _registered() -> dict[str, tuple[str, str, str]]:
+    table = {}
     for entry in importlib.metadata.entry_points(group="fastnn.backends"):
         distribution = entry.dist.name if entry.dist else entry.value
-        table.setdefault(entry.name, (entry.value, entry.value.partition(".")[0], f"pip install {distribution}"))
+        table[entry.name] = (entry.value, entry.value.partition(".")[0], f"pip install {distribution}")
     return table
 
 

@@ -4,27 +4,52 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.samples import UNKNOWN
+from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL
+from fastnn.samples import UNKNOWN, is_of_other_library
 from fastnn.step import bind
 from fastnn.workspace import Workspace
 
 if TYPE_CHECKING:
     from fastnn.network import Network
 
-__all__ = ["Evaluator", "outputs"]
+__all__ = ["Evaluator", "answers", "outputs"]
 
 _ROWS = 512  # samples at a time: enough for the matrix product, few enough for the cache
 
 
-def outputs(network: "Network", x: Any) -> np.ndarray:
-    """Outputs ``(n, n_out)`` of the network's dtype for samples `x`."""
-    space = Workspace(network, x, UNKNOWN, _ROWS)
-    result = np.empty((space.n_samples, network.sizes[-1]), network.dtype)
-    with network.kernels.limit_threads(network.threads):
+def outputs(network: "Network", x: Any) -> Any:
+    """Outputs ``(n, n_out)`` of the network's dtype for samples `x`: an array of the same library, where `x` is."""
+    return _as_came(_forward(network, x), x)
+
+
+def answers(network: "Network", x: Any) -> Any:
+    """What the network says of samples `x`, see `fastnn.Network.predict`: of the same library, where `x` is."""
+    a = _forward(network, x)
+    if network.task == CLASSIFICATION:
+        return _as_came(a.argmax(axis=1), x)
+    result = (a >= 0.5).astype(np.int64) if network.task == MULTILABEL else a
+    return _as_came(result[:, 0] if result.shape[1] == 1 else result, x)
+
+
+def _forward(network: "Network", x: Any) -> Any:
+    """Outputs as an array of the backend's if `x` is one of another library on the same device; else of numpy's."""
+    space, kernels = Workspace(network, x, UNKNOWN, _ROWS), network.kernels
+    shape = space.n_samples, network.sizes[-1]
+    stays = is_of_other_library(x) and x.__dlpack_device__() == network.parameters.__dlpack_device__()
+    result = kernels.zeros(shape, network.dtype) if stays else np.empty(shape, network.dtype)
+    with kernels.limit_threads(network.threads):
         for step in range(space.steps):
-            start = step * space.rows
-            result[start : start + space.rows] = network.kernels.to_numpy(space.forward(step))
+            start, a = step * space.rows, space.forward(step)
+            result[start : start + space.rows] = a if stays else kernels.to_numpy(a)
     return result
+
+
+def _as_came(result: Any, x: Any) -> Any:
+    if not is_of_other_library(x):
+        return result
+    from array_api_compat import array_namespace
+
+    return array_namespace(x).from_dlpack(result)
 
 
 class Evaluator:

@@ -5,7 +5,7 @@ The arithmetic is in the kernels (`sgd`, `rmsprop`, `adam`, `dense_sgd`); here i
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,7 @@ class Constants(NamedTuple):
     variant: bool = False
     has_state1: bool = False
     has_state2: bool = False
+    clip_norm: float = 0.0
 
 
 class Optimizer:
@@ -35,26 +36,32 @@ class Optimizer:
     learning_rate : float > 0
     weight_decay : float >= 0
         Adds ``weight_decay * W``, the gradient of ``weight_decay / 2 * |W|^2``, to that of every weight matrix.
+    clip_norm : float > 0 or None
+        A gradient whose norm, over all parameters and before weight decay, is larger is scaled down to it.
     """
 
     learning_rate: float  # fields of the subclasses, each in its own order
     weight_decay: float
+    clip_norm: float | None
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "epsilon"):
-            value = getattr(self, name, 1.0)
-            if not (math.isfinite(value) and value > 0):
+        for name in ("learning_rate", "epsilon", "clip_norm"):
+            value = getattr(self, name, None)
+            if value is not None and not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise ValueError(f"weight_decay must be a finite number >= 0, got {self.weight_decay!r}")
         for name in ("momentum", "rho", "beta1", "beta2"):
-            value = getattr(self, name, 0.0)
-            if not 0 <= value < 1:
-                raise ValueError(f"{name} must be at least 0 and less than 1, got {value!r}")
+            share = getattr(self, name, 0.0)
+            if not 0 <= share < 1:
+                raise ValueError(f"{name} must be at least 0 and less than 1, got {share!r}")
 
     @property
     def constants(self) -> Constants:
         raise TypeError("Optimizer is the base class; choose one of " + ", ".join(OPTIMIZERS))
+
+    def _constants(self, code: int, **values: Any) -> Constants:
+        return Constants(code, **values, clip_norm=self.clip_norm or 0.0)
 
     def rates(self, factors: np.ndarray, steps: np.ndarray) -> np.ndarray:
         """Learning rate, and Adam's two corrections of its zero start, at each of `steps` (counted from 0).
@@ -82,7 +89,7 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    learning_rate, weight_decay
+    learning_rate, weight_decay, clip_norm
         See `Optimizer`.
     momentum : float in [0, 1)
     nesterov : bool
@@ -96,6 +103,7 @@ class SGD(Optimizer):
     momentum: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
+    clip_norm: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,9 +112,9 @@ class SGD(Optimizer):
 
     @property
     def constants(self) -> Constants:
-        if self.momentum == 0:
+        if self.momentum == 0 and self.clip_norm is None:
             return Constants(codes.PLAIN_SGD)
-        return Constants(codes.SGD, beta1=self.momentum, variant=self.nesterov, has_state1=True)
+        return self._constants(codes.SGD, beta1=self.momentum, variant=self.nesterov, has_state1=True)
 
 
 @dataclass(frozen=True)
@@ -117,10 +125,11 @@ class RMSprop(Optimizer):
     rho: float = 0.9
     epsilon: float = 1e-8
     weight_decay: float = 0.0
+    clip_norm: float | None = None
 
     @property
     def constants(self) -> Constants:
-        return Constants(codes.RMSPROP, beta2=self.rho, epsilon=self.epsilon, has_state2=True)
+        return self._constants(codes.RMSPROP, beta2=self.rho, epsilon=self.epsilon, has_state2=True)
 
 
 @dataclass(frozen=True)
@@ -132,10 +141,12 @@ class Adam(Optimizer):
     beta2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 0.0
+    clip_norm: float | None = None
 
     @property
     def constants(self) -> Constants:
-        return Constants(codes.ADAM, self.beta1, self.beta2, self.epsilon, has_state1=True, has_state2=True)
+        moments = {"beta1": self.beta1, "beta2": self.beta2, "has_state1": True, "has_state2": True}
+        return self._constants(codes.ADAM, epsilon=self.epsilon, **moments)
 
 
 @dataclass(frozen=True)

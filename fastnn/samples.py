@@ -1,6 +1,8 @@
 """Samples and targets as a caller has them, checked and brought to the form that the kernels read.
 
-What is right as it is, is not copied: uint8, float32 and float64 arrays in C order go to the kernels as they lie.
+What is right as it is, is not copied: uint8, float32 and float64 arrays in C order go to the kernels as they lie, also
+those of other libraries (by DLPack), and also on a device, if the backend computes there. The checks use methods of
+arrays and numpy's ufuncs alone: the ufuncs of device arrays are their library's own (NEP 13), and run on the device.
 """
 
 from dataclasses import dataclass
@@ -9,17 +11,18 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import DataError
+from fastnn.kernels import memory, numpy_kernels
 from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL, REGRESSION
 
-__all__ = ["UNKNOWN", "Targets", "as_sample_weight", "as_samples", "as_targets"]
+__all__ = ["UNKNOWN", "Targets", "as_sample_weight", "as_samples", "as_targets", "is_of_other_library"]
 
 UNKNOWN = object()  # targets where only outputs are wanted; None is what a caller forgot to fill in
 
 _CHUNK = 4096  # rows looked at a time, so that a check needs no second copy of the data
 
 
-def as_samples(x: Any, n_in: int, dtype: np.dtype) -> np.ndarray:
-    """Samples as a read-only C-ordered ``(n, n_in)`` array of uint8, float32 or float64.
+def as_samples(x: Any, n_in: int, dtype: np.dtype, kernels: Any = numpy_kernels) -> Any:
+    """Samples as a C-ordered ``(n, n_in)`` array of uint8, float32 or float64: read-only on the host, or on the device.
 
     Parameters
     ----------
@@ -28,13 +31,16 @@ def as_samples(x: Any, n_in: int, dtype: np.dtype) -> np.ndarray:
     n_in : int
     dtype : numpy.dtype
         The network's.
+    kernels : module
+        The backend's.
 
     Raises
     ------
     DataError
-        If the shape is wrong, there are no samples, or a value is not a finite number.
+        If the shape is wrong, there are no samples, a value is not a finite number, or the samples lie on a device
+        where the backend does not compute.
     """
-    array = _as_numbers(x, "samples")
+    array = _as_numbers(x, "samples", kernels)
     if array.ndim < 2 or array.size != array.shape[0] * n_in or array.shape[0] == 0:
         _reject_shape(array, n_in)
     if array.dtype.kind == "f":
@@ -44,35 +50,72 @@ def as_samples(x: Any, n_in: int, dtype: np.dtype) -> np.ndarray:
     return _ready(array, array.dtype.newbyteorder("=")).reshape(len(array), n_in)
 
 
-def _ready(array: np.ndarray, dtype: Any) -> np.ndarray:
+def _ready(array: Any, dtype: Any) -> Any:
     """Contiguous, aligned and read-only, a copy only where it must be: one type for compiled kernels, whatever came."""
+    if _is_on_device(array):
+        return array.astype(dtype, order="C", copy=False)
     array = np.require(array, dtype, ["C", "A"]).view()
     array.flags.writeable = False
     return array
 
 
-def _reject_shape(array: np.ndarray, n_in: int) -> None:
+def _is_on_device(array: Any) -> bool:
+    return hasattr(array, "__cuda_array_interface__")
+
+
+def _reject_shape(array: Any, n_in: int) -> None:
     if array.shape[:1] == (0,):
         raise DataError(f"no samples: got an empty array of shape {array.shape}")
     hint = "; a single sample is x[None]" if array.size == n_in else ""
     raise DataError(f"expected samples of {n_in} features, shape (n, {n_in}), got shape {array.shape}{hint}")
 
 
-def _as_numbers(values: Any, what: str) -> np.ndarray:
+def _as_numbers(values: Any, what: str, kernels: Any) -> Any:
+    """An array of numpy's, or of the backend's where `values` lie on its device."""
     if np.ma.is_masked(values):
         raise DataError(f"{what} must not be masked: fill or leave out what is masked")
     try:
-        array = np.asarray(values)
+        array = _adopt(values, what, kernels) if is_of_other_library(values) else np.asarray(values)
         if array.dtype == object:
             array = array.astype(np.float64)
-    except (TypeError, ValueError) as error:
+    except DataError:
+        raise
+    except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
         raise DataError(f"{what} must be numbers of one shape, got {type(values).__name__} ({error})") from None
     if array.dtype.kind not in "buif":
         raise DataError(f"{what} must be real numbers, got dtype {array.dtype}")
     return array
 
 
-def _check_finite(array: np.ndarray, dtype: np.dtype, what: str) -> None:
+def is_of_other_library(values: Any) -> bool:
+    """Whether `values` is an array that is not numpy's: PyTorch's, JAX's, CuPy's, or another's of the array API."""
+    if isinstance(values, np.ndarray) or not hasattr(values, "__dlpack__"):
+        return False
+    from array_api_compat import is_array_api_obj
+
+    return is_array_api_obj(values)
+
+
+def _adopt(values: Any, what: str, kernels: Any) -> Any:
+    """The same memory as an array of the backend's, or of numpy's where it is the host's."""
+    if getattr(values, "requires_grad", False):
+        raise DataError(f"{what} require a gradient, and none is passed on through fastnn: give it x.detach()")
+    if str(values.dtype).endswith("bfloat16"):  # numpy has no such dtype
+        from array_api_compat import array_namespace
+
+        namespace = array_namespace(values)
+        values = namespace.astype(values, namespace.float32)
+    for from_dlpack in (kernels.from_dlpack, memory.from_dlpack):
+        array = from_dlpack(values)
+        if array is not None:
+            return array
+    raise DataError(
+        f"{what} lie on {values.device}, where the network does not compute: move them to the host (PyTorch: x.cpu(), "
+        "CuPy: x.get(), JAX: jax.device_get(x)), or the network to a CUDA device, net.to('cupy')"
+    )
+
+
+def _check_finite(array: Any, dtype: np.dtype, what: str) -> None:
     """Every number must be finite, also when it is rounded to `dtype`."""
     wide, largest = array.dtype.itemsize > dtype.itemsize, np.finfo(dtype).max
     for start in range(0, len(array), _CHUNK):
@@ -80,8 +123,8 @@ def _check_finite(array: np.ndarray, dtype: np.dtype, what: str) -> None:
         chunk = chunk.reshape(len(chunk), -1)
         finite = (chunk >= -largest) & (chunk <= largest) if wide else np.isfinite(chunk)
         if not finite.all():
-            row = int(np.argmin(finite.all(axis=1)))
-            value = chunk[row, int(np.argmin(finite[row]))]
+            row = int(finite.all(axis=1).argmin())
+            value = chunk[row, int(finite[row].argmin())]
             found = f"{value}, too large for {dtype}" if np.isfinite(value) else "NaN or infinity"
             raise DataError(f"{what} must be finite: row {start + row} holds {found}")
 
@@ -90,12 +133,14 @@ def _check_finite(array: np.ndarray, dtype: np.dtype, what: str) -> None:
 class Targets:
     """What the outputs ought to be: labels or rows of targets, the other one empty; and what a hit is."""
 
-    labels: np.ndarray  # (n,) int32, or empty
-    rows: np.ndarray  # (n, n_out) real, or (0, n_out)
+    labels: Any  # (n,) int32, or empty
+    rows: Any  # (n, n_out) real, or (0, n_out)
     task: int
 
 
-def as_targets(y: Any, n: int, n_out: int, dtype: np.dtype, output: str, loss: str) -> Targets:
+def as_targets(
+    y: Any, n: int, n_out: int, dtype: np.dtype, output: str, loss: str, kernels: Any = numpy_kernels
+) -> Targets:
     """Labels or targets for `n` samples, and the task they make.
 
     Parameters
@@ -107,6 +152,8 @@ def as_targets(y: Any, n: int, n_out: int, dtype: np.dtype, output: str, loss: s
     dtype : numpy.dtype
     output, loss : str
         Names; they limit the targets and tell a multi-label task from a regression.
+    kernels : module
+        The backend's.
 
     Raises
     ------
@@ -116,7 +163,7 @@ def as_targets(y: Any, n: int, n_out: int, dtype: np.dtype, output: str, loss: s
     no_labels, no_rows = _ready(np.empty(0), np.int32), _ready(np.empty((0, n_out)), dtype)
     if y is UNKNOWN:
         return Targets(no_labels, no_rows, CLASSIFICATION)
-    array = _as_numbers(y, "labels")
+    array = _as_numbers(y, "labels", kernels)
     if array.ndim == 2 and array.shape[1] == 1 and n_out > 1:
         array = array[:, 0]
     if array.shape[:1] != (n,):
@@ -128,38 +175,38 @@ def as_targets(y: Any, n: int, n_out: int, dtype: np.dtype, output: str, loss: s
     _check_finite(array, dtype, "targets")
     rows = _ready(array.reshape(n, n_out), dtype)
     if loss != "quadratic" and (rows.min() < 0 or rows.max() > 1):
-        row = int(np.argmax(((rows < 0) | (rows > 1)).any(axis=1)))
+        row = int(((rows < 0) | (rows > 1)).any(axis=1).argmax())
         raise DataError(f"targets of {loss} must lie between 0 and 1: row {row} holds {rows[row].tolist()}")
     sums = rows.sum(axis=1)
-    if loss == "cross_entropy" and not np.allclose(sums, 1, atol=1e-3):
-        row = int(np.argmax(np.abs(sums - 1)))
+    if loss == "cross_entropy" and np.abs(sums - 1).max() > 1e-3:
+        row = int(np.abs(sums - 1).argmax())
         raise DataError(f"targets of cross_entropy must add up to 1: row {row} adds up to {sums[row]}")
     return Targets(no_labels, rows, _task(rows, output))
 
 
-def _labels(array: np.ndarray, n_out: int) -> np.ndarray:
+def _labels(array: Any, n_out: int) -> Any:
     if array.dtype.kind == "f":
         _check_finite(array, array.dtype, "labels")
         fractional = array != np.floor(array)
         if fractional.any():
-            row = int(np.argmax(fractional))
+            row = int(fractional.argmax())
             raise DataError(f"labels must be whole numbers: row {row} holds {array[row]}")
     wrong = (array < 0) | (array >= n_out)
     if wrong.any():
-        row = int(np.argmax(wrong))
+        row = int(wrong.argmax())
         raise DataError(f"labels must lie between 0 and {n_out - 1}: row {row} holds {array[row]}")
     return _ready(array, np.int32)
 
 
-def _task(rows: np.ndarray, output: str) -> int:
+def _task(rows: Any, output: str) -> int:
     binary = bool(((rows == 0) | (rows == 1)).all())
     if output == "softmax" or (rows.shape[1] > 1 and binary and bool((rows.sum(axis=1) == 1).all())):
         return CLASSIFICATION
     return MULTILABEL if output == "sigmoid" and binary else REGRESSION
 
 
-def as_sample_weight(sample_weight: Any, n: int, dtype: np.dtype) -> np.ndarray:
-    """Weights ``(n,)`` >= 0 of the samples, not all zero; empty for None.
+def as_sample_weight(sample_weight: Any, n: int, dtype: np.dtype, kernels: Any = numpy_kernels) -> np.ndarray:
+    """Weights ``(n,)`` >= 0 of the samples, not all zero; empty for None. On the host, which sums them in each epoch.
 
     Raises
     ------
@@ -168,13 +215,15 @@ def as_sample_weight(sample_weight: Any, n: int, dtype: np.dtype) -> np.ndarray:
     """
     if sample_weight is None:
         return _ready(np.empty(0), dtype)
-    array = _as_numbers(sample_weight, "sample weights")
+    array = _as_numbers(sample_weight, "sample weights", kernels)
+    if _is_on_device(array):
+        array = kernels.to_numpy(array)
     if array.shape != (n,):
         raise DataError(f"expected {n} sample weights, shape ({n},), got shape {array.shape}")
     _check_finite(array, dtype, "sample weights")
     weights = _ready(array, dtype)
     if weights.min() < 0:
-        raise DataError(f"sample weights must not be negative: row {int(np.argmin(weights))} holds {weights.min()}")
+        raise DataError(f"sample weights must not be negative: row {int(weights.argmin())} holds {weights.min()}")
     if not weights.any():
         raise DataError("sample weights must not all be zero")
     return weights

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from fastnn.kernels.codes import ADAM, PLAIN_SGD, RMSPROP, SGD
 from fastnn.kernels.numpy_kernels import (
     adam,
+    clip,
     dense,
     dense_gradient,
     dense_sgd,
@@ -39,6 +40,7 @@ KERNELS = (
     "input_gradient",
     "dense_gradient",
     "dense_sgd",
+    "clip",
     "sgd",
     "rmsprop",
     "adam",
@@ -98,6 +100,7 @@ class Objective(NamedTuple):
     beta2: float
     epsilon: float
     weight_decay: float
+    clip_norm: float  # of the gradient; 0: as it is
     variant: bool  # nesterov for SGD, decoupled for ADAM
     n_weights: int  # the elements of params that are weights
     losses: Array  # (steps,) float64
@@ -143,6 +146,8 @@ def update(step, objective, team):
     """What the optimizer makes of the gradient; nothing after GRADIENT_ONLY and PLAIN_SGD."""
     o = objective
     p, g, m, s = o.params, o.grads, o.state1, o.state2
+    if o.clip_norm > 0.0:
+        clip(g, o.clip_norm, team)
     if o.optimizer == SGD:
         sgd(p, g, m, o.rates, step, o.beta1, o.variant, o.weight_decay, o.n_weights, team)
     elif o.optimizer == RMSPROP:

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -61,14 +62,15 @@ class Workspace:
         dropout: bool = True,
     ) -> None:
         self.network, self._asarray, self._real = network, network.kernels.asarray, network.dtype
-        samples = as_samples(x, network.sizes[0], network.dtype)
+        samples = as_samples(x, network.sizes[0], network.dtype, network.kernels)
         self.n_samples, n_out = len(samples), network.sizes[-1]
-        self.weights = as_sample_weight(sample_weight, self.n_samples, network.dtype)
-        targets = as_targets(y, self.n_samples, n_out, network.dtype, network.output, loss)
+        self.weights = as_sample_weight(sample_weight, self.n_samples, network.dtype, network.kernels)
+        targets = as_targets(y, self.n_samples, n_out, network.dtype, network.output, loss, network.kernels)
         self.task = targets.task
         self.rows = min(rows, self.n_samples)
         self.steps = math.ceil(self.n_samples / self.rows)
         self.layers = network.layers(training and dropout)
+        self._given = (samples, targets.labels, targets.rows, self.weights)
         self.data = self._make_data(samples, targets)
         self.objective = self._make_objective(LOSSES[loss], optimizer, weight_decay, training)
         self._stream = self._asarray(np.zeros(3, np.uint32))
@@ -87,6 +89,16 @@ class Workspace:
         buffers = [shared, *(self._with_own_samples(shared) for _ in team[1:])]
         last_rows = self.n_samples - (self.steps - 1) * self.rows
         return [(member, own, _first_rows(own, last_rows)) for member, own in zip(team, buffers, strict=True)]
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Of samples, targets and weights: other data have another one."""
+        checksum = 0
+        for array in self._given:
+            if array.size:
+                host = array if isinstance(array, np.ndarray) else self.network.kernels.to_numpy(array)
+                checksum = zlib.crc32(host.data, checksum)
+        return f"{self.n_samples} samples, {checksum:08x}"
 
     @property
     def plan(self) -> str:
@@ -148,7 +160,7 @@ class Workspace:
         hits = float(to_numpy(self.objective.hits)[:steps].sum()) / weight
         return loss, math.nan if self.task == REGRESSION else hits
 
-    def _make_data(self, samples: np.ndarray, targets: Targets) -> Data:
+    def _make_data(self, samples: Any, targets: Targets) -> Data:
         scale = self.network.scale
         if scale is None:
             scale = 1.0 / 255.0 if samples.dtype == np.uint8 else 1.0
@@ -203,6 +215,7 @@ class Workspace:
             beta2=optimizer.beta2,
             epsilon=optimizer.epsilon,
             weight_decay=weight_decay,
+            clip_norm=optimizer.clip_norm,
             variant=optimizer.variant,
             n_weights=count_weights(network.sizes),
             losses=self._asarray(np.zeros(self.steps)),

@@ -25,6 +25,8 @@ __all__ = [
     "capture",
     "device",
     "free_memory",
+    "from_dlpack",
+    "is_on_device",
     "load",
     "multiprocessors",
     "resident_blocks",
@@ -60,6 +62,7 @@ _runtime = cupy.cuda.runtime
 _MINIMUM = (8, 0)  # compute capability: asynchronous copies, bfloat16 and tf32 in the matrix units
 _STATIC_SHARED = 48 * 1024  # bytes of shared memory that a kernel gets without asking
 _INSUFFICIENT_DRIVER, _NO_DEVICE = 35, 100  # cudaError's numbers, for which CuPy has no names
+_DEVICE_MEMORY = (2, 13)  # DLPack's kDLCUDA and kDLCUDAManaged
 _OLDEST_EXTRA = 12  # version of CUDA: of the extras in pyproject.toml
 
 
@@ -153,6 +156,17 @@ def versions() -> dict[str, str]:
 
 def asarray(values: np.ndarray) -> Any:
     return _allocate(values.shape, values.dtype, lambda: cupy.asarray(values))
+
+
+def from_dlpack(values: Any) -> Any:
+    kind, number = values.__dlpack_device__()
+    there = kind in _DEVICE_MEMORY and number == cupy.cuda.Device().id
+    return cupy.from_dlpack(values) if there else None
+
+
+def is_on_device(values: Any) -> bool:
+    """Whether it is an array of CuPy's."""
+    return isinstance(values, cupy.ndarray)
 
 
 def zeros(shape: Sequence[int], dtype: np.dtype) -> Any:

@@ -49,8 +49,15 @@ class Member:
         self._kept: dict[tuple, tuple] = {}  # what graphs and launches work on: they hold no references themselves
         self._graphs: dict[tuple, Any] = {}
         self._launches: dict[tuple, Launch] = {}
+        self._sums: dict[int, Any] = {}
 
     # ---- for the kernels ----
+
+    def sums(self, n: int) -> Any:
+        """Room for `n` float64, the same each time: what one kernel leaves to the next."""
+        if n not in self._sums:
+            self._sums[n] = zeros((n,), np.dtype(np.float64))
+        return self._sums[n]
 
     def start(self, file: str, kernel: str, blocks: int, threads: int, shared: int, *arguments: Any) -> None:
         """Launch a kernel of a file other than products.cu."""

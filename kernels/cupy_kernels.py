@@ -19,6 +19,8 @@ from fastnn.kernels.cuda_device import (
     capability,
     device,
     free_memory,
+    from_dlpack,
+    is_on_device,
     synchronize,
     to_numpy,
     versions,
@@ -37,12 +39,14 @@ __all__ = [
     "adam",
     "as_source",
     "asarray",
+    "clip",
     "compile",
     "dense",
     "dense_gradient",
     "dense_sgd",
     "device",
     "dropout",
+    "from_dlpack",
     "gather",
     "gather_targets",
     "input_gradient",
@@ -63,6 +67,7 @@ __all__ = [
 ]
 
 _WARPS = 32  # of the one block that sums up the loss
+_BLOCKS = 64  # that sum up the gradient's squares; each thread reads their sums
 
 
 # ---- the batch ------------------------------------------------------------------------------------------------------
@@ -135,6 +140,12 @@ def dense_sgd(x, delta, rates, step, weight_decay, W, b, team):
 # ---- optimizers -----------------------------------------------------------------------------------------------------
 
 
+def clip(grads, max_norm, team):
+    sums, threads = team.sums(_BLOCKS), 256
+    team.start("optimizers.cu", "sum_squares", _BLOCKS, threads, 8 * threads // 32, grads, sums, grads.size)
+    team.each("optimizers.cu", "clip", grads.size, grads, sums, _BLOCKS, float(max_norm), grads.size)
+
+
 def sgd(params, grads, velocity, rates, step, momentum, nesterov, weight_decay, n_weights, team):
     constants = (float(momentum), int(nesterov), float(weight_decay), n_weights, params.size)
     team.each("optimizers.cu", "sgd", params.size, params, grads, velocity, rates, team.counter, step, *constants)
@@ -158,6 +169,8 @@ def adam(
 
 
 def as_source(values: np.ndarray) -> Any:
+    if is_on_device(values):
+        return values
     gathering = current()
     return gathering.source(values, _upload) if gathering else _upload(values)
 

@@ -1,4 +1,4 @@
-"""Arrays as CPU kernels like them."""
+"""Arrays as CPU kernels like them, and those of other libraries as numpy's."""
 
 import math
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+_HOST = (1, 3, 11, 13)  # DLPack's kDLCPU, kDLCUDAHost, kDLROCMHost, kDLCUDAManaged
 _LINE = 64  # bytes of a cache line on x86-64 and most of ARM; the longest vector of both
 
 
@@ -20,3 +21,9 @@ def zeros(shape: Sequence[int] | int, dtype: Any) -> np.ndarray:
     memory = np.zeros(size + _LINE, np.uint8)
     start = -memory.ctypes.data % _LINE
     return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def from_dlpack(values: Any) -> np.ndarray | None:
+    """An array of another library as numpy's, in the same memory; None if it is not the host's."""
+    kind, _ = values.__dlpack_device__()
+    return np.from_dlpack(values) if kind in _HOST else None

@@ -43,6 +43,7 @@ from fastnn.kernels.numba_team import Team, address_of, assemble, prefetch, shar
 from fastnn.kernels.numba_team import launch as launch  # of the contract, as `compile` is
 from fastnn.kernels.threads import limit_blas_threads
 
+_SEGMENTS = 64  # of the gradient, whoever sums them: so its norm does not depend on the size of the team
 _WORK = 500_000  # multiply-adds of a layer product that are worth another member: some 10 us
 
 
@@ -395,6 +396,39 @@ def _biases(size, n_weights, team):
 
 
 @compile
+def clip(grads, max_norm, team):
+    real, n, square = grads.dtype.type, grads.size, 0.0
+    first, last = share(_SEGMENTS, 1, team)
+    for i in range(first, last):
+        team.sums[i] = _sum_of_squares(grads[n * i // _SEGMENTS : n * (i + 1) // _SEGMENTS])
+    wait(team)
+    for i in range(_SEGMENTS):
+        square += team.sums[i]
+    norm = math.sqrt(square)
+    if norm > max_norm:
+        factor = real(max_norm / norm)
+        first, last = share(n, 32, team)
+        for i in range(first, last):
+            grads[i] *= factor
+    wait(team)
+
+
+@compile
+def _sum_of_squares(x):
+    """Four sums side by side: one alone would wait for each of its additions."""
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    quarter = x.size // 4
+    for i in range(quarter):
+        a += np.float64(x[i]) ** 2
+        b += np.float64(x[quarter + i]) ** 2
+        c += np.float64(x[2 * quarter + i]) ** 2
+        d += np.float64(x[3 * quarter + i]) ** 2
+    for i in range(4 * quarter, x.size):
+        a += np.float64(x[i]) ** 2
+    return (a + b) + (c + d)
+
+
+@compile
 def sgd(params, grads, velocity, rates, step, momentum, nesterov, weight_decay, n_weights, team):
     real, n = params.dtype.type, n_weights
     rate, momentum = real(rates[step, 0]), real(momentum)
@@ -464,6 +498,10 @@ def as_source(values: np.ndarray) -> Any:
     return values
 
 
+def from_dlpack(values: Any) -> Any:
+    return memory.from_dlpack(values)
+
+
 def zeros(shape: Sequence[int], dtype: np.dtype) -> Any:
     return memory.zeros(shape, dtype)
 
@@ -486,7 +524,7 @@ def make_team(
     products = load(dtype, max(rows, *sizes), precision)
     work = rows * sum(map(operator.mul, sizes, sizes[1:]))
     size = min(threads, 1 + int(work / _WORK)) if products.shared else 1
-    return assemble(size, rows, max(sizes), products, dtype)
+    return assemble(size, rows, max(sizes), _SEGMENTS, products, dtype)
 
 
 def plan(member: Any) -> str:

@@ -26,24 +26,25 @@ _NAP = 50  # us
 
 
 class Team(NamedTuple):
-    """What one member knows of its team; the first two arrays are shared."""
+    """What one member knows of its team; the first three arrays are shared."""
 
     rank: int
     size: int
     arrivals: np.ndarray  # (size, 8) int64: how often each member has waited, each in a cache line of its own
     row_sums: np.ndarray  # (2, B) float64
+    sums: np.ndarray  # (segments,) float64
     scratch: np.ndarray  # (n,) real, this member's own
     powers: np.ndarray  # (n_l,) float64 for the widest layer, its own too
     multiply: int  # addresses, see `numba_products`
     multiply_transposed: int
 
 
-def assemble(size: int, rows: int, widest: int, products: Any, dtype: Any) -> tuple[Team, ...]:
-    """A team's members, for `rows` samples a batch and layers of at most `widest` units."""
-    arrivals, row_sums = zeros((size, 8), np.int64), zeros((2, rows), np.float64)
+def assemble(size: int, rows: int, widest: int, segments: int, products: Any, dtype: Any) -> tuple[Team, ...]:
+    """A team's members, for `rows` samples a batch, layers of at most `widest` units, sums of so many `segments`."""
+    shared = zeros((size, 8), np.int64), zeros((2, rows), np.float64), zeros(segments, np.float64)
     functions = products.multiply, products.multiply_transposed
     return tuple(
-        Team(rank, size, arrivals, row_sums, zeros(products.scratch, dtype), zeros(widest, np.float64), *functions)
+        Team(rank, size, *shared, zeros(products.scratch, dtype), zeros(widest, np.float64), *functions)
         for rank in range(size)
     )
 

@@ -47,12 +47,14 @@ __all__ = [
     "adam",
     "as_source",
     "asarray",
+    "clip",
     "compile",
     "dense",
     "dense_gradient",
     "dense_sgd",
     "device",
     "dropout",
+    "from_dlpack",
     "gather",
     "gather_targets",
     "input_gradient",
@@ -354,6 +356,24 @@ def dense_sgd(x, delta, rates, step, weight_decay, W, b, team):
 # ---- optimizers -----------------------------------------------------------------------------------------------------
 
 
+def clip(grads, max_norm, team):
+    """Scale the gradient down to a norm of `max_norm`, if its own is larger: ``grads *= max_norm / |grads|``.
+
+    Parameters
+    ----------
+    grads : (n,) real
+        Of all parameters together; the norm is Euclidean, summed in float64.
+    max_norm : float > 0
+
+    References
+    ----------
+    Pascanu et al., "On the difficulty of training recurrent neural networks", ICML 2013, algorithm 1.
+    """
+    norm = np.sqrt(np.einsum("i,i->", grads, grads, dtype=np.float64))
+    if norm > max_norm:
+        grads *= grads.dtype.type(max_norm / norm)
+
+
 def sgd(params, grads, velocity, rates, step, momentum, nesterov, weight_decay, n_weights, team):
     """Stochastic gradient descent with momentum: ``v = momentum * v + g``, ``p -= rate * v``, over flat arrays.
 
@@ -445,16 +465,29 @@ def _add(factor, x, y):
 
 
 def asarray(values: np.ndarray) -> Any:
-    """The host's array `values` where the kernels can use it: itself on a CPU, a copy on a device."""
+    """The host's array `values` where the kernels can use it: itself on a CPU, a copy on a device.
+
+    One that is there already, from `from_dlpack`, is itself on both.
+    """
     return values
 
 
 def as_source(values: np.ndarray) -> Any:
     """The host's data set `values` ``(n, n_in)``, where `gather` can read it; nobody else does.
 
-    Itself on a CPU. On a device a copy, or what brings it there piece by piece where it is too large.
+    Itself on a CPU. On a device a copy, or what brings it there piece by piece where it is too large; one that is there
+    already, from `from_dlpack`, is itself.
     """
     return values
+
+
+def from_dlpack(values: Any) -> Any:
+    """An array of another library as the backend's, in the same memory; None if the backend does not compute there.
+
+    `values` has ``__dlpack__`` and ``__dlpack_device__``; their errors are passed on. What comes back may be of any
+    dtype, shape and order. On a device it has ``__cuda_array_interface__``, the methods of numpy's arrays, and ufuncs.
+    """
+    return memory.from_dlpack(values)
 
 
 def zeros(shape: Sequence[int], dtype: np.dtype) -> Any:

@@ -38,6 +38,7 @@ extern "C" const char* launch_{kernel}(unsigned blocks, unsigned threads, size_t
   return on_cpu::launch({kernel}, blocks, threads, shared, order, together, arguments);
 }}
 """
+CUDA = 2  # DLPack's number for such devices
 ORDERS = 7  # of blocks and threads: forwards, backwards, shuffled, and whose turn is how long; see `launch` in on_cpu.h
 
 PARTS = ("cupy_kernels", "cuda_team", "cuda_persistent", "cuda_gathering", "cuda_stream")
@@ -124,6 +125,9 @@ class DeviceArray(np.ndarray):
     def __cuda_array_interface__(self):
         return {"data": (self.ctypes.data, False)}
 
+    def __dlpack_device__(self):
+        return CUDA, 0
+
     def __setitem__(self, key, value):
         if isinstance(value, np.ndarray) and not isinstance(value, DeviceArray):
             raise TypeError("an array of the host for one of the device")
@@ -136,7 +140,15 @@ def on_device(values):
 
 
 def asarray(values):
-    return on_device(values)
+    return values if is_on_device(values) else on_device(values)
+
+
+def from_dlpack(values):
+    return values.__dlpack__() if values.__dlpack_device__() == (CUDA, 0) else None
+
+
+def is_on_device(values):
+    return isinstance(values, DeviceArray)
 
 
 def zeros(shape, dtype):

@@ -169,6 +169,12 @@ def put_on(machine, values):
     return array
 
 
+def adopt(machine, values):
+    array = values.__dlpack__(stream=machine.streams[-1]).view(Array)
+    array.machine = machine
+    return array
+
+
 def to_host(array):
     assert isinstance(array, Array)
     return np.array(array)
@@ -272,7 +278,9 @@ def modules(machine):
         asarray=functools.partial(put_on, machine),
         asnumpy=to_host,
         cuda=cuda,
+        from_dlpack=functools.partial(adopt, machine),
         full=functools.partial(make_full, machine),
+        ndarray=Array,
         get_default_memory_pool=lambda: SimpleNamespace(free_bytes=lambda: machine.pooled),
         zeros=functools.partial(make_zeros, machine),
     )

@@ -122,15 +122,18 @@ def row_hits(task, a, targets):
 class Optimizer:
     """One of the optimizers on a flat float64 vector; `decay` is an array: the weight decay of each element.
 
+    A gradient whose norm is larger than `clip_norm` is scaled down to it first.
+
     ``step(p, g, rate)`` returns the new p.
     """
 
-    def __init__(self, decay=0.0, **constants):
-        self.decay, self.constants = decay, constants
+    def __init__(self, decay=0.0, clip_norm=np.inf, **constants):
+        self.decay, self.clip_norm, self.constants = decay, clip_norm, constants
         self.t, self.m, self.s = 0, 0.0, 0.0
 
     def step(self, p, g, rate):
         self.t += 1
+        g = g * min(1.0, self.clip_norm / max(np.linalg.norm(g), 1e-300))
         return self.update(p, g, rate, **self.constants)
 
 

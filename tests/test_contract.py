@@ -250,10 +250,14 @@ def register(monkeypatch):
         monkeypatch.setitem(sys.modules, module.__name__, module)
         module.__spec__ = importlib.machinery.ModuleSpec(module.__name__, None)
         monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
+        forget()
+
+    def forget():
+        backends._registered.cache_clear()
         backends._inspect.cache_clear()
 
     yield register
-    backends._inspect.cache_clear()
+    forget()
 
 
 def test_third_party_backend_with_all_functions_is_ready(register):

@@ -137,6 +137,7 @@ OPTIONS = {
     "plain": {"optimizer": "sgd(0.1)"},
     "nesterov, cosine": {"optimizer": "sgd(0.1, momentum=0.9, nesterov=True)", "schedule": "cosine(warmup=0.2)"},
     "adam, dropout": {"optimizer": "adam(0.01)"},
+    "clipped": {"optimizer": "sgd(0.1, clip_norm=0.5)"},
     "sample weights": {"optimizer": "rmsprop(0.01)", "sample_weight": np.linspace(0, 2, 330)},
 }
 
@@ -304,16 +305,18 @@ FAULTS = {
     "another row of a fragment": ("dense", "tile.cuh", "lane / 4 + r / 2 * 8, n0", "lane / 4 + r % 2 * 8, n0"),
     "column sums over the product's": ("dense_gradient", "products.cu", "__syncthreads();  // shared", "// shared"),
     "column sums before they are there": ("dense_sgd", "products.cu", "= sum;\n  }\n  __syncthreads();", "= sum;\n  }"),
-    "warps' sums before they are there": ("loss_gradient", "loss.cuh", "= value;\n  __syncthreads();", "= value;"),
+    "warps' sums before they are there": ("loss_gradient", "sums.cuh", "= value;\n  __syncthreads();", "= value;"),
     "warps' sums written over others": (
         "loss_gradient",
-        "loss.cuh",
+        "sums.cuh",
         "{\n  __syncthreads();\n  if (thr",
         "{\n  if (thr",
     ),
+    "squares that overflow": ("clip", "optimizers.cu", "(double)grads[i] * grads[i]", "grads[i] * grads[i]"),
+    "a share of the norm forgotten": ("clip", "optimizers.cu", "i < shares;", "i < shares - 1;"),
     "shared memory beyond its end": (
         "loss_gradient",
-        "loss.cuh",
+        "sums.cuh",
         "places[threadIdx.x / 32] =",
         "places[threadIdx.x] =",
     ),

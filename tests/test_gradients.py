@@ -228,6 +228,13 @@ OPTIMIZERS = {
         reference.SGD,
         {"momentum": 0.8, "nesterov": True},
     ),
+    "sgd, clipped": (fastnn.SGD(0.1, weight_decay=0.1, clip_norm=0.05), reference.SGD, {"clip_norm": 0.05}),
+    "nesterov, clipped now and then": (
+        fastnn.SGD(0.1, momentum=0.8, nesterov=True, clip_norm=0.2),
+        reference.SGD,
+        {"momentum": 0.8, "nesterov": True, "clip_norm": 0.2},
+    ),
+    "adam, clipped": (fastnn.Adam(0.02, clip_norm=0.05), reference.Adam, {"clip_norm": 0.05}),
     "rmsprop": (fastnn.RMSprop(0.01), reference.RMSprop, {}),
     "rmsprop, weight decay": (
         fastnn.RMSprop(0.01, rho=0.8, epsilon=1e-3, weight_decay=0.1),

@@ -27,6 +27,7 @@ RESULTS = {  # places of what each kernel writes
     "input_gradient": [5],
     "dense_gradient": [2, 3],
     "dense_sgd": [5, 6],
+    "clip": [0],
     "sgd": [0, 2],
     "rmsprop": [0, 2],
     "adam": [0, 2, 3],
@@ -128,6 +129,7 @@ def test_operations_and_bytes_are_counted():
     assert found["input_gradient", "64 x 128 x 10"] == (163_840 + 2 * 8_192, 4 * (640 + 1_280 + 2 * 8_192))
     assert found["dense_gradient", "64 x 128 x 10"] == (163_840 + 640, 4 * (8_192 + 640 + 1_280 + 10))
     assert found["dense_sgd", "64 x 128 x 10"] == (163_840 + 640 + 2_580, 4 * (8_192 + 640 + 2_580))
+    assert found["clip", "101,770"] == (2 * n, 4 * n)
     assert found["sgd", "101,770"] == (4 * n, 20 * n)
     assert found["rmsprop", "101,770"] == (9 * n, 20 * n)
     assert found["adam", "101,770"] == (13 * n, 28 * n)

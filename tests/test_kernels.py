@@ -383,6 +383,21 @@ def check_optimizer(kernels, dtype, n, name, formula, states, **constants):
             assert_close(array, getattr(optimizer, attribute), dtype, attribute)
 
 
+def check_clip(kernels, dtype, n):
+    rng = np.random.default_rng(n)
+    for size in (1.0, 1e30):  # whose square float32 does not hold
+        grads = size * draw(rng, n, dtype=dtype)
+        norm = float(np.linalg.norm(grads.astype(np.float64)))
+        for share in (0.01, 0.5, 1.001, 2.0):
+            (found,) = call(kernels, "clip", Output(values=grads), share * norm)
+            if share < 1:
+                assert_close(found / size, share * grads.astype(np.float64) / size, dtype, f"to {share}")
+            else:
+                np.testing.assert_array_equal(found, grads)
+    (found,) = call(kernels, "clip", Output(values=np.zeros(n, dtype)), 1.0)
+    np.testing.assert_array_equal(found, 0)
+
+
 def check_sgd(kernels, dtype, n):
     for momentum, nesterov in [(0.0, False), (0.9, False), (0.9, True)]:
         check_optimizer(kernels, dtype, n, "sgd", reference.SGD, "m", momentum=momentum, nesterov=nesterov)
@@ -596,6 +611,9 @@ WRONG = {
     "dense_sgd: no weight decay": ("dense_sgd", replaced(4, 0.0)),
     "dense_sgd: another step's rate": ("dense_sgd", replaced(3, 0)),
     "dense_sgd: the last sample missing": ("dense_sgd", wrong_last_sample_missing),
+    "clip: never": ("clip", lambda right, *arrays: None),
+    "clip: where it need not": ("clip", replaced(1, lambda norm: norm / 1.01)),
+    "clip: to another norm": ("clip", replaced(1, lambda norm: 1.01 * norm)),
     "sgd: biases decay": ("sgd", replaced(8, lambda n: n + 1)),
     "sgd: nesterov the other way": ("sgd", replaced(6, lambda nesterov: not nesterov)),
     "sgd: momentum": ("sgd", replaced(5, lambda momentum: momentum * 0.999)),

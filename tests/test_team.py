@@ -304,6 +304,7 @@ RUNS = {  # what differs from run to run; every activation, loss and optimizer i
     "nesterov": {"hidden": ["leaky_relu", "sigmoid"], "optimizer": SGD(0.05, momentum=0.8, nesterov=True)},
     "rmsprop": {"hidden": ["gelu", "relu"], "optimizer": RMSprop(0.002, weight_decay=0.01), "dropout": [0.1, 0.2, 0.3]},
     "adam": {"hidden": ["relu", "gelu"], "optimizer": Adam(0.01, weight_decay=0.01), "dropout": [0.0, 0.5, 0.5]},
+    "clipped": {"hidden": "relu", "optimizer": SGD(0.1, momentum=0.9, clip_norm=0.1)},
     "adamw": {"hidden": "relu", "optimizer": AdamW(0.01, weight_decay=0.1), "bias": False},
     "labels by weight": {"hidden": "tanh", "optimizer": SGD(0.1), "dropout": 0.4, "weighted": True},
     "float64": {"hidden": ["gelu", "tanh"], "optimizer": Adam(0.01), "dropout": 0.2, "dtype": "float64"},

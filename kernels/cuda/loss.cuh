@@ -1,13 +1,7 @@
 // What a group of LANES threads of a warp, 1 to 32, does with a row of outputs: softmax, loss and its gradient. Sums over
 // a row are taken in double. All threads of the warp come here together.
 #include "activations.cuh"
-
-template <int LANES, class T>
-__device__ __forceinline__ T sum_over_lanes(T value) {
-#pragma unroll
-  for (int distance = LANES / 2; distance; distance /= 2) value += __shfl_xor_sync(ALL_LANES, value, distance);
-  return value;
-}
+#include "sums.cuh"
 
 // The largest of a row and where it is, the first if there are several.
 struct Best {
@@ -80,14 +74,4 @@ __device__ __forceinline__ Counts judge(const REAL* z, const REAL* a, const REAL
     delta[j] = d * share;
   }
   return counts;
-}
-
-// Sum over a block of what each warp has, in the warps' order; for all threads.
-__device__ __forceinline__ double sum_over_warps(double value, double* places) {
-  __syncthreads();
-  if (threadIdx.x % 32 == 0) places[threadIdx.x / 32] = value;
-  __syncthreads();
-  double sum = 0;
-  for (int warp = 0; warp < blockDim.x / 32; warp++) sum += places[warp];
-  return sum;
 }

@@ -1,8 +1,27 @@
-// One pass over all parameters: `sgd`, `rmsprop` and `adam` of the contract; and the counter of mini-batches.
-#include "platform.cuh"
+// One pass over all parameters: `sgd`, `rmsprop` and `adam` of the contract; `clip` in two; the counter of mini-batches.
+#include "sums.cuh"
 
 __device__ __forceinline__ float root(float x) { return sqrtf(x); }
 __device__ __forceinline__ double root(double x) { return sqrt(x); }
+
+// First pass of `clip`: each block's share of the squared norm.
+extern "C" __global__ void sum_squares(const REAL* grads, double* sums, long long size) {
+  SHARED_MEMORY(shared);  // a double a warp
+  double sum = 0;
+  for (long long i = first_element(); i < size; i += all_threads()) sum += (double)grads[i] * grads[i];
+  sum = sum_over_warps(sum_over_lanes<32>(sum), (double*)shared);
+  if (threadIdx.x == 0) sums[blockIdx.x] = sum;
+}
+
+// Second pass: every thread adds up the shares, in their order.
+extern "C" __global__ void clip(REAL* grads, const double* sums, long long shares, double max_norm, long long size) {
+  double square = 0;
+  for (long long i = 0; i < shares; i++) square += sums[i];
+  const double norm = sqrt(square);
+  if (!(norm > max_norm)) return;
+  const REAL factor = (REAL)(max_norm / norm);
+  for (long long i = first_element(); i < size; i += all_threads()) grads[i] *= factor;
+}
 
 extern "C" __global__ void sgd(REAL* params, const REAL* grads, REAL* velocity, const double* rates,
                                const long long* counter, long long step, double momentum, long long nesterov,
