@@ -6,18 +6,14 @@ All raise ValueError, with what was expected and what came.
 import math
 import numbers
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastnn.choices import check_choice
 from fastnn.kernels.codes import HIDDEN_ACTIVATIONS, PRECISIONS
 
-if TYPE_CHECKING:
-    from fastnn.training import Callback
-
 __all__ = [
-    "check_callbacks",
     "check_count",
     "check_dropout",
     "check_dtype",
@@ -102,13 +98,6 @@ def check_rate(rate: Any) -> float:
     if not 0 <= rate < 1:
         raise ValueError(f"dropout must be at least 0 and less than 1, got {rate!r}")
     return rate
-
-
-def check_callbacks(callbacks: Any) -> "list[Callback]":
-    result: list[Any] = list(callbacks) if isinstance(callbacks, Iterable) else [None]
-    if not all(callable(callback) for callback in result):
-        raise ValueError(f"callbacks must be functions, in a list; got {callbacks!r}")
-    return result
 
 
 def check_validation_data(data: Any) -> tuple:

@@ -8,6 +8,7 @@ __all__ = [
     "DivergedError",
     "FastnnError",
     "FileFormatError",
+    "MissingLibraryError",
     "SettingError",
 ]
 
@@ -38,6 +39,10 @@ class DatasetUnavailableError(FastnnError, OSError):
 
 class DeviceMemoryError(FastnnError, MemoryError):
     """An array does not fit into the device's memory any more."""
+
+
+class MissingLibraryError(FastnnError, ImportError):
+    """A library that only this function needs is not installed."""
 
 
 class DivergedError(FastnnError, ArithmeticError):

@@ -3,14 +3,13 @@
 What trains and evaluates is imported where it is used, because it brings scipy along: `import fastnn` stays light.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastnn.arguments import (
-    check_callbacks,
     check_count,
     check_dropout,
     check_dtype,
@@ -34,8 +33,9 @@ from fastnn.schedules import Schedule, as_schedule
 from fastnn.threads import resolve_threads
 
 if TYPE_CHECKING:
+    from fastnn.callbacks import Callback
+    from fastnn.runs import TrainingState
     from fastnn.step import Layers
-    from fastnn.training import Callback
 
 __all__ = ["Network"]
 
@@ -146,7 +146,8 @@ class Network:
         validation_data: tuple | None = None,
         sample_weight: Any = None,
         shuffle: bool = True,
-        callbacks: "Iterable[Callback]" = (),
+        callbacks: "Iterable[Callback | Callable[[Network, History], Any]]" = (),
+        resume: "str | Path | TrainingState | None" = None,
         verbose: bool | str = "auto",
     ) -> History:
         """Train by mini-batch back-propagation, from the weights as they are.
@@ -154,16 +155,19 @@ class Network:
         Parameters
         ----------
         x : array_like, (n, n_features) or (n, height, width)
-            uint8, float32 and float64 arrays in C order are used where they lie, without a copy.
+            uint8, float32 and float64 arrays in C order are used where they lie, without a copy; those of PyTorch, JAX
+            and CuPy too (by DLPack), also on a device where the backend computes.
         y : array_like
             ``(n,)`` integer labels, or ``(n, n_outputs)`` one-hot or real targets; ``(n,)`` targets for one output.
         epochs : int
+            Of the whole run, where one is resumed too.
         batch_size : int
             The last mini-batch of an epoch may be smaller, and is averaged over its own samples.
         loss : {"cross_entropy", "binary_cross_entropy", "quadratic"} or None
             A sum over outputs, a mean over samples; None: the one that belongs to the output.
         optimizer : str or Optimizer
-            ``fastnn.SGD(0.1, momentum=0.9)``, ``"adam"``, ``"sgd(0.05)"``. Its state begins anew with every call.
+            ``fastnn.SGD(0.1, momentum=0.9)``, ``"adam"``, ``"sgd(0.05)"``. Its state begins anew with every call,
+            unless the call resumes a run.
         schedule : str, callable or None
             Factor on the learning rate; see `fastnn.schedules`.
         validation_data : (x, y) or (x, y, sample_weight)
@@ -171,7 +175,11 @@ class Network:
             Weight 2 counts as the sample given twice.
         shuffle : bool
         callbacks : iterable of callable
-            Called as ``callback(network, history)`` after every epoch; training ends where one returns True.
+            Called as ``callback(network, history)`` after every epoch; training ends where one returns True. See
+            `fastnn.callbacks` for those that there are, and for one's own.
+        resume : str, Path, TrainingState or None
+            A file that `Checkpoint` wrote: go on from there, with the same arguments, as if the run had never been
+            stopped; to the last bit on the same backend and machine. `epochs` may be more than they were.
         verbose : bool or "auto"
             Progress on stderr; auto: if that is a terminal.
 
@@ -183,17 +191,25 @@ class Network:
         ------
         DataError
             If the data do not fit the network; before anything is changed.
+        FileFormatError, OSError
+            If `resume` cannot be read.
+        ValueError
+            If another argument is wrong, or not as it was in the run that is resumed; before anything is changed.
         DivergedError
             If the loss becomes NaN or infinite; the weights from before that epoch are kept.
         KeyboardInterrupt
             On Ctrl-C; the weights are those of the last mini-batch and `history` has the epoch so far.
         """
-        from fastnn import evaluation, training
+        from fastnn.callbacks import as_callbacks
+        from fastnn.evaluation import Evaluator
+        from fastnn.runs import Run
+        from fastnn.storage import load_state
         from fastnn.workspace import Workspace
 
         epochs = check_count("epochs", epochs, least=0)
         batch_size = check_count("batch_size", batch_size)
         loss, optimizer = check_loss(loss, self.output), as_optimizer(optimizer)
+        state = load_state(resume) if isinstance(resume, str | Path) else resume
         space = Workspace(
             self,
             x,
@@ -205,14 +221,27 @@ class Network:
             weight_decay=optimizer.weight_decay,
             training=True,
         )
-        trainer = training.Trainer(space, optimizer, as_schedule(schedule), epochs, shuffle)
         validate = None
         if validation_data is not None:
             try:
-                validate = evaluation.Evaluator(self, *check_validation_data(validation_data), loss=loss)
+                validate = Evaluator(self, *check_validation_data(validation_data), loss=loss)
             except DataError as error:
                 raise DataError(f"validation data: {error}") from None
-        return training.fit(self, space, trainer, validate, epochs, check_callbacks(callbacks), verbose)
+        run = Run(
+            space,
+            optimizer,
+            as_schedule(schedule),
+            loss=loss,
+            epochs=epochs,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            validate=validate,
+            callbacks=as_callbacks(callbacks),
+            verbose=verbose,
+        )
+        if state is not None:
+            run.resume(state)
+        return run.train()
 
     def gradients(
         self, x: Any, y: Any, *, loss: str | None = None, sample_weight: Any = None, dropout: int | None = None
@@ -249,27 +278,28 @@ class Network:
 
     # ---- answers ----
 
-    def predict_proba(self, x: Any) -> np.ndarray:
-        """Outputs for samples `x`, ``(n, n_outputs)`` of the network's dtype; with softmax or sigmoid probabilities."""
+    def predict_proba(self, x: Any) -> Any:
+        """Outputs for samples `x`, ``(n, n_outputs)`` of the network's dtype; with softmax or sigmoid probabilities.
+
+        For samples of PyTorch, JAX or CuPy the outputs are an array of that library, on the same device.
+        """
         from fastnn.evaluation import outputs
 
         return outputs(self, x)
 
-    def predict(self, x: Any) -> np.ndarray:
+    def predict(self, x: Any) -> Any:
         """Answers for samples `x`.
 
         Returns
         -------
-        numpy.ndarray
+        numpy.ndarray, or an array of the library that `x` is from
             ``(n,)`` int64 labels; for multi-label tasks ``(n, n_outputs)`` int64 of 0 and 1, for regression the
             outputs, both ``(n,)`` where there is one output. Which it is follows from the targets seen in training,
             and before that from the output activation.
         """
-        a = self.predict_proba(x)
-        if self.task == CLASSIFICATION:
-            return a.argmax(axis=1)
-        answers = (a >= 0.5).astype(np.int64) if self.task == MULTILABEL else a
-        return answers[:, 0] if answers.shape[1] == 1 else answers
+        from fastnn.evaluation import answers
+
+        return answers(self, x)
 
     def evaluate(self, x: Any, y: Any, *, loss: str | None = None, sample_weight: Any = None) -> dict[str, float]:
         """Mean loss and accuracy (NaN for regression) over samples `x` with labels or targets `y`."""
@@ -333,7 +363,10 @@ class Network:
         return self
 
     def save(self, path: str | Path) -> None:
-        """Write weights and configuration to a safetensors file, atomically; see `fastnn.load`."""
+        """Write weights, configuration and history, atomically: to ``.npz`` if `path` ends so, else as safetensors.
+
+        `fastnn.load` reads both; for other formats see `fastnn.interchange`.
+        """
         from fastnn.storage import save
 
         save(self, path)
@@ -345,6 +378,11 @@ class Network:
             f"Network({layers}: {hidden}, {self.output}; {self.n_parameters:,} parameters, {self.dtype.name}, "
             f"{f'{self.precision}, ' if self.precision else ''}{self.backend})"
         )
+
+    def _repr_html_(self) -> str:
+        from fastnn.notebook_html import network_html
+
+        return network_html(self)
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and other processes: the parameters as numpy's, without what belongs to this process."""
@@ -358,6 +396,13 @@ class Network:
         self._use(resolve_backend(self.backend), parameters)
 
     # ---- for the rest of the library ----
+
+    def configuration(self) -> dict[str, Any]:
+        """What makes the network besides its weights, as plain values."""
+        names = ("sizes", "hidden", "output", "bias", "dropout", "seed", "scale", "shift")
+        values = {name: getattr(self, name) for name in names}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        return plain | {"dtype": self.dtype.name}
 
     def layers(self, training: bool) -> "Layers":
         """The network as `fastnn.step` sees it."""

@@ -6,56 +6,93 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn.arguments import check_count
 from fastnn.errors import FileFormatError
 from fastnn.files import atomic_path
+from fastnn.history import History
 from fastnn.kernels.codes import TASKS
 from fastnn.network import Network
+from fastnn.parameters import count_biases, count_weights, split_parameters
 from fastnn.threads import resolve_threads
 
-__all__ = ["check_writable", "load", "save"]
+if TYPE_CHECKING:
+    from fastnn.runs import TrainingState
 
-_FORMAT_VERSION = 1
-_CONFIGURATION = ("sizes", "hidden", "output", "bias", "dropout", "seed", "scale", "shift", "epochs_trained")
+__all__ = ["build", "check_writable", "describe", "load", "load_state", "save"]
+
+_FORMAT_VERSION = 2  # 1 knew neither history nor training; it is read too
+_TEXTS = ("network", "history", "training")  # of the metadata; the digest is over all of them
+_OF_OTHERS = (".onnx", ".pt", ".pth", ".npy")
+_TRAINING = "training."  # before the names of tensors that a model does without
 
 
-def save(network: Network, path: str | Path) -> None:
+def save(network: Network, path: str | Path, state: "TrainingState | None" = None) -> None:
     """Write a network to `path`; at any moment the old file or the new one is there, whole.
+
+    Parameters
+    ----------
+    network : Network
+    path : str or Path
+        Safetensors, unless it ends with ``.npz``.
+    state : TrainingState or None
+        Of the run that trains it: makes the file a checkpoint.
 
     Raises
     ------
+    ValueError
+        If `path` ends as files of other formats do.
     OSError
         If the file cannot be written.
     """
+    suffix = Path(path).suffix.lower()
+    if suffix == ".npz" and state is None:
+        from fastnn.interchange import save_npz
+
+        return save_npz(network, path)
+    if suffix in _OF_OTHERS:
+        raise ValueError(
+            f"{path} would be no {suffix} file: save the network as .safetensors, then `fastnn convert` it"
+        )
     from safetensors.numpy import save as to_bytes
 
+    texts, tensors = describe(network)
+    if state:
+        texts["training"], arrays = _pack(state)
+        tensors |= arrays
+    metadata = {name: json.dumps(text, sort_keys=True) for name, text in texts.items()}
+    metadata |= {"fastnn": str(_FORMAT_VERSION), "sha256": _digest(metadata, tensors)}
+    with atomic_path(Path(os.path.realpath(path))) as temporary:  # a link stays one: its target is renewed
+        temporary.write_bytes(to_bytes(tensors, metadata))
+
+
+def describe(network: Network) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """All that makes a network, as plain values and arrays; `build` makes one of it."""
     tensors = {}
     for i, (W, b) in enumerate(network.get_weights(), start=1):
         tensors[f"W{i}"] = W
         if b is not None:
             tensors[f"b{i}"] = b
-    configuration = {name: getattr(network, name) for name in _CONFIGURATION}
-    configuration["dtype"] = network.dtype.name
-    configuration["task"] = next(name for name, code in TASKS.items() if code == network.task)
-    text = json.dumps(configuration, sort_keys=True)
-    metadata = {"fastnn": str(_FORMAT_VERSION), "network": text, "sha256": _digest(text, tensors)}
-    with atomic_path(Path(os.path.realpath(path))) as temporary:  # a link stays one: its target is renewed
-        temporary.write_bytes(to_bytes(tensors, metadata))
+    task = next(name for name, code in TASKS.items() if code == network.task)
+    texts = {"network": network.configuration() | {"epochs_trained": network.epochs_trained, "task": task}}
+    if network.history:
+        texts["history"] = network.history.to_dict()
+    return texts, tensors
 
 
 def load(
     path: str | Path, backend: str | None = None, threads: int | None = None, precision: str | None = None
 ) -> Network:
-    """Read a network that `Network.save` wrote.
+    """Read a network that `Network.save` or a `Checkpoint` wrote: safetensors or ``.npz``.
 
     Parameters
     ----------
     path : str or Path
     backend, threads, precision
-        As for `Network`; a file does not say on which backend, and how, it was trained.
+        As for `Network`; a file does not say on which backend, and how, it is to be run.
 
     Raises
     ------
@@ -64,6 +101,39 @@ def load(
     OSError
         If it cannot be read.
     """
+    with open(path, "rb") as file:
+        zipped = file.read(2) == b"PK"
+    if zipped:
+        from fastnn.interchange import load_npz
+
+        return load_npz(path, backend, threads, precision)
+    network = build(path, *_read(path), backend, threads)
+    network.precision = precision
+    return network
+
+
+def load_state(path: str | Path) -> "TrainingState":
+    """Read where a run was when a `Checkpoint` wrote `path`.
+
+    Raises
+    ------
+    FileFormatError
+        As `load`; also if the file is a model without the state of a run.
+    OSError
+        If it cannot be read.
+    """
+    metadata, tensors = _read(path)
+    if "training" not in metadata:
+        raise FileFormatError(f"{path} is a network, not a checkpoint: there is no run in it to go on with")
+    try:
+        history = History.from_dict(json.loads(metadata["history"]))
+        return _unpack(json.loads(metadata["training"]), history, tensors)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise FileFormatError(f"{path} describes no run that fastnn can go on with: {error}") from error
+
+
+def _read(path: str | Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """Metadata and tensors of a file that is whole."""
     from safetensors import SafetensorError, safe_open
 
     with open(path, "rb"):  # a missing or forbidden file is an OSError, with its own words
@@ -80,47 +150,68 @@ def load(
     if version is None:
         raise FileFormatError(f"{path} is a safetensors file, but not one of fastnn's: Network.save writes those")
     _check_version(path, version)
-    network = _build(path, metadata, tensors, backend, threads)
-    network.precision = precision
-    return network
+    if metadata.get("sha256") != _digest(metadata, tensors):
+        raise FileFormatError(f"{path} is damaged: its content does not match its own digest; save it again")
+    return metadata, tensors
+
+
+def _pack(state: "TrainingState") -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """A run's state as plain values and tensors; parameters and history are in the file as the network's."""
+    arrays = {_TRAINING + name: array for name, array in state.arrays.items() if name != "parameters"}
+    callbacks = []
+    for i, (name, kept) in enumerate(state.callbacks):
+        own = {key: value for key, value in kept.items() if isinstance(value, np.ndarray)}
+        arrays |= {f"{_TRAINING}callback{i}.{key}": value for key, value in own.items()}
+        callbacks.append([name, {key: value for key, value in kept.items() if key not in own}])
+    names = ("settings", "updates", "epochs_trained", "rate_factor", "stopped", "notes")
+    return {name: getattr(state, name) for name in names} | {"callbacks": callbacks}, arrays
+
+
+def _unpack(text: dict[str, Any], history: History, tensors: dict[str, np.ndarray]) -> "TrainingState":
+    from fastnn.runs import TrainingState
+
+    arrays = {name.removeprefix(_TRAINING): array for name, array in tensors.items() if name.startswith(_TRAINING)}
+    callbacks = []
+    for i, (name, kept) in enumerate(text.pop("callbacks")):
+        own = {key: arrays.pop(key) for key in list(arrays) if key.startswith(f"callback{i}.")}
+        callbacks.append((name, kept | {key.partition(".")[2]: array for key, array in own.items()}))
+    sizes, bias = text["settings"]["sizes"], text["settings"]["bias"]
+    flat = np.empty(count_weights(sizes) + (count_biases(sizes) if bias else 0), text["settings"]["dtype"])
+    for i, (W, b) in enumerate(zip(*split_parameters(flat, sizes, bias), strict=True), start=1):
+        W[...] = tensors[f"W{i}"]
+        b[...] = tensors[f"b{i}"] if bias else b
+    return TrainingState(**text, history=history, callbacks=callbacks, arrays={"parameters": flat, **arrays})
 
 
 def _check_version(path: str | Path, version: str) -> None:
-    if version != str(_FORMAT_VERSION):
+    if version not in map(str, range(1, _FORMAT_VERSION + 1)):
         newer = version.isdecimal() and int(version) > _FORMAT_VERSION
         remedy = "update fastnn to read it" if newer else "the header is damaged: save the network again"
-        raise FileFormatError(f"{path} has format {version!r}, this fastnn reads {_FORMAT_VERSION}: {remedy}")
+        raise FileFormatError(f"{path} has format {version!r}, this fastnn reads 1 to {_FORMAT_VERSION}: {remedy}")
 
 
-def _build(
+def build(
     path: str | Path,
     metadata: dict[str, str],
     tensors: dict[str, np.ndarray],
     backend: str | None,
     threads: int | None,
 ) -> Network:
+    """A network from JSON texts "network" and, if there is one, "history", and the arrays W1, b1, W2, ..."""
     threads = resolve_threads(threads)  # here, where a mistake in it is not taken for one in the file
-    text = metadata.get("network", "")
-    if metadata.get("sha256") != _digest(text, tensors):
-        raise FileFormatError(f"{path} is damaged: its content does not match its own digest; save it again")
+    tensors = {name: array for name, array in tensors.items() if not name.startswith(_TRAINING)}
     try:
-        configuration: dict[str, Any] = json.loads(text)
+        configuration: dict[str, Any] = json.loads(metadata["network"])
         _check_tensors(configuration, tensors)
-        options = {name: configuration[name] for name in _CONFIGURATION if name not in ("sizes", "epochs_trained")}
-        network = Network(
-            configuration["sizes"],
-            init="uniform(0, 0)",
-            dtype=configuration["dtype"],
-            backend=backend,
-            threads=threads,
-            **options,
-        )
+        epochs_trained, task = configuration.pop("epochs_trained"), TASKS[configuration.pop("task")]
+        network = Network(**configuration, init="uniform(0, 0)", backend=backend, threads=threads)
+        if network.configuration() != configuration:
+            raise ValueError(f"it says {configuration}, which is not all that makes a network")
         n_layers = len(network.sizes) - 1
         network.set_weights([(tensors[f"W{i}"], tensors.get(f"b{i}")) for i in range(1, n_layers + 1)])
-        network.epochs_trained = configuration["epochs_trained"]
-        network.task = TASKS[configuration["task"]]
-        if type(network.epochs_trained) is not int or network.epochs_trained < 0:
-            raise ValueError(f"epochs_trained is {network.epochs_trained!r}")
+        network.epochs_trained, network.task = check_count("epochs_trained", epochs_trained, least=0), task
+        if "history" in metadata:
+            network.history = History.from_dict(json.loads(metadata["history"]))
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise FileFormatError(f"{path} describes no network that fastnn can build: {error}") from error
     return network
@@ -137,9 +228,9 @@ def _check_tensors(configuration: dict[str, Any], tensors: dict[str, np.ndarray]
         raise ValueError(f"its tensors are {found}, its configuration needs {needed}")
 
 
-def _digest(text: str, tensors: dict[str, np.ndarray]) -> str:
-    """Over everything that makes the network, so that no flipped bit goes unseen."""
-    digest = hashlib.sha256(text.encode())
+def _digest(metadata: dict[str, str], tensors: dict[str, np.ndarray]) -> str:
+    """Over everything that is read, so that no flipped bit goes unseen."""
+    digest = hashlib.sha256("".join(metadata.get(name, "") for name in _TEXTS).encode())
     for name in sorted(tensors):
         array = np.ascontiguousarray(tensors[name])
         digest.update(f"{name} {array.dtype.str} {array.shape}".encode())

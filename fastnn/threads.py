@@ -8,7 +8,7 @@ _VARIABLE = "FASTNN_NUM_THREADS"
 
 
 def resolve_threads(threads: int | None) -> int:
-    """The argument, else the environment variable FASTNN_NUM_THREADS, else the cores this process may use.
+    """The argument, else FASTNN_NUM_THREADS, else the cores this process may use, at most OMP_NUM_THREADS.
 
     Raises
     ------
@@ -19,7 +19,8 @@ def resolve_threads(threads: int | None) -> int:
     if value is None or value == "":
         from joblib import cpu_count  # knows affinity and the limits of containers
 
-        return cpu_count()
+        share = os.environ.get("OMP_NUM_THREADS", "")  # by which joblib and others divide cores between processes
+        return min(cpu_count(), int(share)) if share.isdecimal() and int(share) > 0 else cpu_count()
     try:
         number = int(value)
         if isinstance(value, bool) or number < 1 or number != float(value):

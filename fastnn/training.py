@@ -1,29 +1,19 @@
-"""Training: epochs of mini-batches over one data set, their record, and what may end them."""
+"""Training: epochs of mini-batches over one data set; what goes on around them is in `fastnn.runs`."""
 
 import math
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
 
 import numpy as np
 
 from fastnn.errors import DivergedError
-from fastnn.evaluation import Evaluator
-from fastnn.history import History
 from fastnn.optimizers import Optimizer
 from fastnn.schedules import Schedule
 from fastnn.step import bind
 from fastnn.workspace import Workspace
 
-if TYPE_CHECKING:
-    from fastnn.network import Network
+__all__ = ["Trainer", "gradients"]
 
-__all__ = ["Callback", "Trainer", "fit", "gradients"]
-
-Callback = Callable[["Network", History], Any]
 Report = Callable[["Trainer"], None]
 
 _CALL_SECONDS = 0.1  # an epoch longer than this takes several calls, so that progress and Ctrl-C are alive
@@ -40,6 +30,17 @@ class Trainer:
     epochs : int
         Of the whole run; schedules want to know.
     shuffle : bool
+
+    Attributes
+    ----------
+    updates : int
+        Mini-batches of all epochs that were finished, those before a run was resumed too.
+    rate_factor : float
+        Multiplies the learning rate from the next epoch on, beside the schedule.
+    learning_rate : float
+        At the end of the epoch under way, or the last one.
+    steps_done : int
+        Mini-batches of the epoch under way that are behind us.
     """
 
     def __init__(
@@ -50,7 +51,13 @@ class Trainer:
         self._good = self._kernels.to_numpy(self._network.parameters).copy()
         self._steps_a_call = 1
         self._step_weights = np.zeros(space.steps)
-        self.steps_done = 0  # mini-batches of the current epoch that are behind us
+        self.updates, self.rate_factor, self.learning_rate = 0, 1.0, math.nan
+        self.steps_done = 0
+
+    def resume(self, updates: int, rate_factor: float) -> None:
+        """Go on from the network's present parameters after so many mini-batches."""
+        self.updates, self.rate_factor = updates, rate_factor
+        self._good[...] = self._kernels.to_numpy(self._network.parameters)
 
     def compile(self) -> float:
         """Have the step ready to run; returns the seconds it took."""
@@ -66,12 +73,13 @@ class Trainer:
         DivergedError
             If a loss or a parameter is not finite; the parameters from before the epoch are put back.
         """
-        self._begin(number)
+        self._begin()
         try:
             while self.steps_done < self.space.steps:
                 self._run_some(number)
                 report(self)
             self._keep_parameters(number)
+            self.updates += self.space.steps
         except DivergedError:
             self._network.parameters[...] = self._kernels.asarray(self._good)
             raise
@@ -87,7 +95,7 @@ class Trainer:
         """Loss and accuracy of the current epoch so far."""
         return self.space.means(self._step_weights, self.steps_done)
 
-    def _begin(self, number: int) -> None:
+    def _begin(self) -> None:
         """Order, dropout masks and learning rates of an epoch: functions of the seed and the epoch alone."""
         space, network, asarray = self.space, self._network, self._kernels.asarray
         self.steps_done = 0
@@ -97,11 +105,13 @@ class Trainer:
             network.generator("order", network.epochs_trained).shuffle(order)
         space.data.order[...] = asarray(order)
         space.set_stream(network.dropout_stream(network.epochs_trained))
-        steps = np.arange(number * space.steps, (number + 1) * space.steps)
+        steps = self.updates + np.arange(space.steps)
         factors = np.asarray(self._schedule(steps, space.steps, self._epochs * space.steps), np.float64)
         if factors.shape != steps.shape:
             raise ValueError(f"schedule must return a factor for each step, shape {steps.shape}, got {factors.shape}")
-        space.objective.rates[...] = asarray(self._optimizer.rates(factors, steps))
+        rates = self._optimizer.rates(factors * self.rate_factor, steps)
+        space.objective.rates[...] = asarray(rates)
+        self.learning_rate = float(rates[-1, 0])
         self._step_weights = space.step_weights(order)
 
     def _run_some(self, number: int) -> None:
@@ -132,91 +142,6 @@ class Trainer:
             number + 1,
             step + 1,
         )
-
-
-def fit(
-    network: "Network",
-    space: Workspace,
-    trainer: Trainer,
-    validate: Evaluator | None,
-    epochs: int,
-    callbacks: Iterable[Callback],
-    verbose: bool | str,
-) -> History:
-    """Epochs, validation, record and callbacks; see `fastnn.Network.fit`."""
-    show = sys.stderr.isatty() if verbose == "auto" else bool(verbose)
-    history = network.history = History(
-        backend=network.backend,
-        dtype=network.dtype.name,
-        precision=network.precision,
-        threads=network.threads,
-        samples=space.n_samples,
-    )
-    network.task = space.task
-    with network.kernels.limit_threads(network.threads):
-        history.compile_seconds = _compile(trainer, show)
-        history.plan = space.plan  # some backends decide on it now
-        for number in range(epochs):
-            with _progress(show, number, epochs, space.n_samples) as report:
-                start = time.perf_counter()
-                try:
-                    trainer.epoch(number, report)
-                    seconds = time.perf_counter() - start
-                    validation = validate() if validate else None
-                except DivergedError:
-                    history.diverged = True
-                    raise
-                except KeyboardInterrupt:
-                    history.interrupted = True
-                    trainer.interrupt()
-                    if trainer.steps_done:
-                        nothing = (math.nan, math.nan) if validate else None
-                        history.add(trainer.means(), time.perf_counter() - start, nothing)
-                    raise
-                history.add(trainer.means(), seconds, validation)
-                report(trainer)
-            try:
-                if any([callback(network, history) for callback in callbacks]):  # a list: every one is called
-                    break
-            except KeyboardInterrupt:
-                history.interrupted = True
-                raise
-    return history
-
-
-def _compile(trainer: Trainer, show: bool) -> float:
-    """Seconds it took; somebody who has to wait for it is told why."""
-    word = "fastnn: compiling, once for this number of layers and these dtypes; the code is kept for the next time"
-    timer = threading.Timer(0.5, print, [word], {"file": sys.stderr})
-    if show:
-        timer.start()
-    try:
-        return trainer.compile()
-    finally:
-        timer.cancel()
-
-
-@contextmanager
-def _progress(show: bool, number: int, epochs: int, n_samples: int) -> Iterator[Report]:
-    """A function that draws how far the epoch is, to stderr."""
-    if not show:
-        yield lambda trainer: None
-        return
-    from tqdm import tqdm
-
-    with tqdm(total=n_samples, desc=f"epoch {number + 1}/{epochs}", unit=" samples", unit_scale=True) as bar:
-
-        def report(trainer: Trainer) -> None:
-            history = trainer.space.network.history
-            loss, accuracy = trainer.means()
-            shown = {"loss": loss, "accuracy": accuracy}
-            if history and len(history.val_accuracy) > number:
-                shown |= {"val_loss": history.val_loss[-1], "val_accuracy": history.val_accuracy[-1]}
-            bar.set_postfix({k: f"{v:.4f}" for k, v in shown.items() if not math.isnan(v)}, refresh=False)
-            bar.update(min(trainer.steps_done * trainer.space.rows, n_samples) - bar.n)
-            bar.refresh()
-
-        yield report
 
 
 def gradients(space: Workspace, dropout: int) -> tuple[float, list[tuple[np.ndarray, np.ndarray | None]]]:

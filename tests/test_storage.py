@@ -90,7 +90,7 @@ def test_what_training_left_comes_back(net, path):
     net.save(path)
     copy = read(path)
     assert (copy.epochs_trained, copy.task) == (3, codes.CLASSIFICATION)
-    assert copy.history is None
+    assert copy.history == net.history
     assert same(copy, net)
 
 
@@ -306,7 +306,7 @@ def test_random_bytes_are_refused(path):
 
 
 @pytest.mark.parametrize(
-    "bytes_", [b"", b"\0" * 8, b"\0" * 100, b"{}", b"\x80\x04}.", b"PK\x03\x04", b"\x93NUMPY\x01\0"]
+    "bytes_", [b"", b"\0" * 8, b"\0" * 100, b"{}", b"\x80\x04}.", b"\x93NUMPY\x01\0"]
 )
 def test_other_kinds_of_files_are_refused(path, bytes_):
     message = refused(path, bytes_)
@@ -328,6 +328,24 @@ def test_a_safetensors_file_of_somebody_else_is_refused(path):
         assert "not one of fastnn's" in message
 
 
+def test_a_zip_archive_is_taken_for_an_npz_file(path):
+    assert "expected an intact .npz file" in refused(path, b"PK\x03\x04")
+
+
+def test_a_name_says_that_an_npz_file_is_wanted(net, tmp_path):
+    net.save(tmp_path / "net.npz")
+    with np.load(tmp_path / "net.npz") as arrays:
+        assert arrays["W1"].shape == (3, 2)
+    assert same(read(tmp_path / "net.npz"), net)
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt", ".PTH", ".npy"])
+def test_a_name_of_another_format_is_refused(net, tmp_path, suffix):
+    with pytest.raises(ValueError, match="fastnn convert"):
+        net.save(tmp_path / f"net{suffix}")
+    assert list(tmp_path.iterdir()) == []
+
+
 def rewrite(path, content, tensors=None, **metadata):
     """The same file with other metadata or tensors, its digest right again."""
     from safetensors import safe_open
@@ -343,7 +361,7 @@ def rewrite(path, content, tensors=None, **metadata):
     tensors = {name: array for name, array in tensors.items() if array is not None}
     new = {**old, **metadata}
     if "sha256" not in metadata:
-        new["sha256"] = _digest(new["network"], tensors)
+        new["sha256"] = _digest(new, tensors)
     return save(tensors, new)
 
 
@@ -353,8 +371,20 @@ def test_a_file_written_anew_is_accepted(net, content, path):
 
 
 def test_a_newer_format_asks_for_an_update(content, path):
-    message = refused(path, rewrite(path, content, fastnn="2"))
-    assert "has format '2', this fastnn reads 1: update fastnn" in message
+    message = refused(path, rewrite(path, content, fastnn="3"))
+    assert "has format '3', this fastnn reads 1 to 2: update fastnn" in message
+
+
+def test_a_file_of_the_first_format_is_read(net, content, path):
+    path.write_bytes(rewrite(path, content, fastnn="1"))
+    assert same(read(path), net)
+
+
+@pytest.mark.parametrize(
+    "history", ["{", "[]", '{"loss": [1.0]}', '{"loss": "low"}', '{"epochs": 3}', '{"threads": "two"}']
+)
+def test_a_history_that_is_none(content, path, history):
+    assert "no network that fastnn can build" in refused(path, rewrite(path, content, history=history))
 
 
 @pytest.mark.parametrize("version", ["0", "", "-1", "one", "²"])

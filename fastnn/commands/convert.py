@@ -1,0 +1,128 @@
+"""``fastnn convert``."""
+
+import argparse
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastnn import interchange
+from fastnn.commands.options import UsageError, usage
+from fastnn.commands.printing import print_json
+from fastnn.errors import FileFormatError
+from fastnn.network import Network
+from fastnn.storage import check_writable, load, save
+
+__all__ = ["add_options", "run"]
+
+_WITHOUT_ACTIVATIONS: dict[str, Callable[..., Any]] = {
+    "folder": interchange.save_npy_folder,
+    ".pt": interchange.save_torch,
+    ".pth": interchange.save_torch,
+}
+_WRITERS = _WITHOUT_ACTIVATIONS | {
+    ".safetensors": save,
+    ".npz": interchange.save_npz,
+    ".onnx": interchange.export_onnx,
+}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=run)
+    read = "a network: fastnn's .safetensors or .npz, a folder of .npy files, PyTorch's state_dict (.pt, .safetensors)"
+    parser.add_argument("source", metavar="IN", help=read)
+    written = ".safetensors, .npz, .onnx, .pt or .pth (a state_dict), or without suffix a folder of .npy files"
+    parser.add_argument("target", metavar="OUT", help=f"by its suffix: {written}")
+    parser.add_argument("--hidden", metavar="NAME[,NAME...]", help="activations of hidden layers, where IN has none")
+    parser.add_argument("--output", metavar="NAME", help="softmax, sigmoid or identity, where IN does not say")
+    parser.add_argument(
+        "--samples", metavar="TYPE", help="input of an .onnx: float32, float64, uint8; default: float32"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """``fastnn convert``."""
+    kind = _kind_to_write(options.target)
+    arguments = {"samples": options.samples} if options.samples else {}
+    if arguments and kind != ".onnx":
+        raise UsageError("--samples is the type of an ONNX model's input: OUT has to end with .onnx")
+    if kind != "folder":
+        check_writable(options.target)
+    with usage():
+        network = _read(Path(options.source), options.hidden, options.output)
+        _WRITERS[kind](network, options.target, **arguments)
+    remark = ""
+    if kind in _WITHOUT_ACTIVATIONS:
+        hidden = f"--hidden {','.join(network.hidden)} " if network.hidden else ""
+        remark = f"{hidden}--output {network.output}"
+    if options.json:
+        layers = {"sizes": network.sizes, "hidden": network.hidden, "output": network.output}
+        print_json("convert", {"source": options.source, "target": options.target, **layers})
+    else:
+        print(f"network   {network!r}\nsaved to  {options.target}")
+        if remark:
+            print(f"          without activations: who reads it needs {remark}")
+    return 0
+
+
+def _kind_to_write(target: str) -> str:
+    """A suffix, or "folder"."""
+    if target.endswith(os.sep) or os.path.isdir(target) or not Path(target).suffix:
+        return "folder"
+    suffix = Path(target).suffix.lower()
+    if suffix not in _WRITERS:
+        known = ", ".join(name for name in _WRITERS if name != "folder")
+        raise UsageError(f"OUT must end with {known}, or have no suffix for a folder of .npy files; got {target!r}")
+    return suffix
+
+
+def _read(path: Path, hidden: str | None, output: str | None) -> Network:
+    kind = "folder" if path.is_dir() else _kind_of_file(path)
+    if kind in ("npz", "fastnn"):
+        if hidden or output:
+            raise UsageError(f"{path} says itself which activations it has: leave out --hidden and --output")
+        return interchange.load_npz(path, "numpy") if kind == "npz" else load(path, "numpy")
+    names = hidden.split(",") if hidden and "," in hidden else hidden
+    read: Callable[..., Network] = interchange.load_npy_folder if kind == "folder" else interchange.load_torch
+    return read(path, hidden=names, output=output, backend="numpy")
+
+
+def _kind_of_file(path: Path) -> str:
+    """By its first bytes: npz, torch, or fastnn's own, which also says what is wrong with all others."""
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is no file: a pipe cannot be read, write it to a file first")
+    with open(path, "rb") as file:
+        start = file.read(16)
+    if start.startswith(b"PK"):
+        return "npz" if _is_npz(path) else "torch"
+    if start.startswith(b"\x80\x02\x8a\n"):  # torch.save's of before 2020
+        return "torch"
+    if start.startswith(b"\x80"):
+        raise FileFormatError(
+            f"{path} is a pickle, which can run code and is not read; for a model of scikit-learn's there is "
+            "fastnn.interchange.from_sklearn(estimator) in Python"
+        )
+    if path.suffix.lower() == ".onnx":
+        raise FileFormatError(f"{path}: ONNX models are written, not read")
+    return "torch" if start[8:9] == b"{" and not _is_own(path) else "fastnn"
+
+
+def _is_npz(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(".npy") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return path.suffix.lower() == ".npz"
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a safetensors file is one of fastnn's, or so damaged that nobody can tell."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return "fastnn" in (file.metadata() or {})
+    except (SafetensorError, UnicodeDecodeError, ValueError, TypeError):
+        return True

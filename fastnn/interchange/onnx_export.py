@@ -1,0 +1,167 @@
+"""Networks as ONNX models, for onnxruntime, browsers, phones and other languages.
+
+Operators of opset 13 in a file of IR version 7, both of 2020, so that old readers understand it. (onnxruntime 1.15
+does; but before 1.18, of 2024, it fails at float64 where it fuses a matrix product with its activation.) GELU became an
+operator in opset 20, and is written with the error function.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fastnn
+from fastnn.choices import check_choice
+from fastnn.errors import DataError
+from fastnn.files import atomic_path
+from fastnn.kernels.codes import LEAKY_SLOPE, TASKS
+from fastnn.network import Network
+from fastnn.optional import require
+
+__all__ = ["export_onnx"]
+
+_OPSET, _IR_VERSION = 13, 7
+_SAMPLES = ("float32", "float64", "uint8")
+_LIMIT = 2**31 - 2**20  # bytes of weights: a protobuf file holds less than 2 GiB
+_OPERATORS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softmax": "Softmax"}
+
+
+def export_onnx(network: Network, path: str | Path, samples: str = "float32") -> None:
+    """Write a network to an ONNX model, atomically.
+
+    The model has the input ``samples``, ``(n, n_features)`` for any n, and the output ``outputs``, ``(n, n_outputs)``
+    of the network's dtype: what `Network.predict_proba` gives. Labels are the outputs' argmax. Scale and shift are in
+    the model; sizes, activations and the task are in its metadata.
+
+    Parameters
+    ----------
+    network : Network
+    path : str or Path
+    samples : {"float32", "float64", "uint8"}
+        Type of the input. As in `Network`, uint8 is scaled by 1/255 where the network has no scale of its own.
+
+    Raises
+    ------
+    ValueError
+        If `samples` is none of those.
+    DataError
+        If the network is too large for a file of this kind, 2 GiB.
+    MissingLibraryError
+        If onnx is not installed.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, fastnn
+    >>> from fastnn.interchange import export_onnx
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "net.onnx")
+    >>> export_onnx(fastnn.Network([784, 30, 10], backend="numpy"), path, samples="uint8")
+    >>> import onnx
+    >>> [node.op_type for node in onnx.load(path).graph.node]
+    ['Cast', 'Mul', 'Gemm', 'Relu', 'Gemm', 'Softmax']
+    """
+    check_choice("type of samples", samples, _SAMPLES)
+    if network.parameters.nbytes > _LIMIT:
+        raise DataError(f"an ONNX file holds 2 GiB, and the weights are {network.parameters.nbytes / 2**30:.1f} GiB")
+    onnx = require("onnx", "onnx")
+    graph = _Graph(network.dtype)
+    graph.scale(network, samples)
+    activations = (*network.hidden, network.output)
+    for i, ((W, b), activation) in enumerate(zip(network.get_weights(), activations, strict=True), start=1):
+        graph.dense(i, W, b)
+        graph.activate(activation)
+    model = graph.model(network, samples)
+    onnx.checker.check_model(model, full_check=True)
+    with atomic_path(Path(os.path.realpath(path))) as temporary:
+        temporary.write_bytes(model.SerializeToString())
+
+
+class _Graph:
+    """A chain of operators on matrices of one dtype; `last` names what the last one gave."""
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self._onnx = require("onnx", "onnx")
+        self._dtype = dtype
+        self._nodes: list[Any] = []
+        self._constants: dict[str, Any] = {}
+        self.last = "samples"
+
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """Name of what the operator gives; `last` is set to it."""
+        name = f"{operator.lower()}{len(self._nodes) + 1}"
+        self._nodes.append(self._onnx.helper.make_node(operator, inputs, [name], name=name, **attributes))
+        self.last = name
+        return name
+
+    def constant(self, name: str, value: Any) -> str:
+        self._constants[name] = self._onnx.numpy_helper.from_array(np.asarray(value, self._dtype), name)
+        return name
+
+    def cast(self, dtype: np.dtype) -> str:
+        return self.add("Cast", self.last, to=self._onnx.helper.np_dtype_to_tensor_dtype(dtype))
+
+    def scale(self, network: Network, samples: str) -> None:
+        """What `kernels.gather` does to samples."""
+        if samples != self._dtype.name:
+            self.cast(self._dtype)
+        scale = network.scale
+        if scale is None:
+            scale = 1 / 255 if samples == "uint8" else 1.0
+        if scale != 1:
+            self.add("Mul", self.last, self.constant("scale", scale))
+        if network.shift != 0:
+            self.add("Add", self.last, self.constant("shift", network.shift))
+
+    def dense(self, number: int, W: np.ndarray, b: np.ndarray | None) -> None:
+        inputs = [self.constant(f"W{number}", W)] + ([] if b is None else [self.constant(f"b{number}", b)])
+        self.add("Gemm", self.last, *inputs)
+
+    def activate(self, activation: str) -> None:
+        if activation == "leaky_relu":
+            self._leaky_relu()
+        elif activation == "gelu":
+            self._gelu()
+        elif activation != "identity":
+            attributes = {"axis": 1} if activation == "softmax" else {}
+            self.add(_OPERATORS[activation], self.last, **attributes)
+
+    def _leaky_relu(self) -> None:
+        """``max(z, slope z)``: onnxruntime has the operator LeakyRelu for float32 alone."""
+        z = self.last
+        self.add("Max", z, self.add("Mul", z, self.constant("leaky_slope", LEAKY_SLOPE)))
+
+    def _gelu(self) -> None:
+        """``z / 2 (1 + erf(z / sqrt 2))``, the error function in float32: onnxruntime has no other."""
+        z = self.last
+        self.add("Mul", z, self.constant("sqrt_half", np.sqrt(0.5)))
+        if self._dtype != np.float32:
+            self.cast(np.dtype(np.float32))
+        self.add("Erf", self.last)
+        if self._dtype != np.float32:
+            self.cast(self._dtype)
+        self.add("Add", self.last, self.constant("one", 1))
+        self.add("Mul", self.last, self.add("Mul", z, self.constant("half", 0.5)))
+
+    def model(self, network: Network, samples: str) -> Any:
+        helper = self._onnx.helper
+        self._nodes[-1].output[0] = "outputs"
+        ends = [("samples", np.dtype(samples), network.sizes[0]), ("outputs", self._dtype, network.sizes[-1])]
+        x, y = [
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), ["n", width])
+            for name, dtype, width in ends
+        ]
+        graph = helper.make_graph(self._nodes, "fastnn", [x], [y], list(self._constants.values()))
+        model = helper.make_model(
+            graph,
+            producer_name="fastnn",
+            producer_version=fastnn.__version__,
+            ir_version=_IR_VERSION,
+            opset_imports=[helper.make_opsetid("", _OPSET)],
+        )
+        task = next(name for name, code in TASKS.items() if code == network.task)
+        metadata = network.configuration() | {"task": task}
+        helper.set_model_props(model, {f"fastnn.{name}": json.dumps(value) for name, value in metadata.items()})
+        return model

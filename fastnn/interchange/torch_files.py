@@ -1,0 +1,100 @@
+"""PyTorch's files of weights: a ``state_dict`` as ``torch.save`` or safetensors write it, read without running code."""
+
+import os
+from pickle import UnpicklingError
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fastnn.errors import FileFormatError
+from fastnn.files import atomic_path
+from fastnn.interchange.torch_models import from_torch, to_torch
+from fastnn.network import Network
+from fastnn.optional import require
+
+__all__ = ["load_torch", "save_torch"]
+
+
+def save_torch(network: Network, path: str | Path) -> None:
+    """Write the ``state_dict`` of `to_torch`, atomically; activations are not in it.
+
+    Raises
+    ------
+    MissingLibraryError
+        If torch is not installed.
+    OSError
+        If the file cannot be written.
+    """
+    torch = require("torch", "torch")
+    state = to_torch(network).state_dict()
+    with atomic_path(Path(os.path.realpath(path))) as temporary, open(temporary, "wb") as file:
+        torch.save(state, file)
+
+
+def load_torch(
+    path: str | Path, *, hidden: str | Sequence[str] | None = None, output: str | None = None, **options: Any
+) -> Network:
+    """The network of a ``state_dict`` in a file of ``torch.save``, or in a safetensors file.
+
+    Parameters
+    ----------
+    path : str or Path
+        Read without running code. Of a safetensors file, which keeps no order, the layers are taken in the order of the
+        numbers in their names.
+    hidden, output, **options
+        As for `from_torch`.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is neither, damaged, or would need code to be run.
+    DataError, ValueError
+        As for `from_torch`.
+    OSError
+        If it cannot be read.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, torch
+    >>> from fastnn.interchange import load_torch
+    >>> module = torch.nn.Sequential(torch.nn.Linear(784, 30), torch.nn.ReLU(), torch.nn.Linear(30, 10))
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "weights.pt")
+    >>> torch.save(module.state_dict(), path)
+    >>> load_torch(path, hidden="relu", output="softmax", backend="numpy")
+    Network(784-30-10: relu, softmax; 23,860 parameters, float32, numpy)
+    """
+    with open(path, "rb") as file:
+        start = file.read(9)
+    state = _read_safetensors(path) if start[8:] == b"{" else _read_pickle(path)
+    if not isinstance(state, Mapping):
+        raise FileFormatError(f"{path}: expected a state_dict, got {type(state).__name__}: save model.state_dict()")
+    return from_torch(state, hidden=hidden, output=output, **options)
+
+
+def _read_safetensors(path: str | Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        state = load_file(path)
+    except (SafetensorError, UnicodeDecodeError, ValueError, TypeError, KeyError) as error:
+        raise FileFormatError(f"{path} is no whole safetensors file of numpy's dtypes ({error})") from error
+
+    def numbers_first(name: str) -> list:
+        return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)]
+
+    return {name: state[name] for name in sorted(state, key=numbers_first)}
+
+
+def _read_pickle(path: str | Path) -> Any:
+    torch = require("torch", "torch")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise FileFormatError(
+            f"{path} is no file of tensors alone, and others can run code: save the weights in PyTorch with "
+            "torch.save(model.state_dict(), path)"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise FileFormatError(f"{path} is no whole file of torch.save's ({str(error).partition('.')[0]})") from error

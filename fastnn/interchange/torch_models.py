@@ -1,0 +1,216 @@
+"""PyTorch's stacks of linear layers as networks, and networks as such.
+
+PyTorch keeps the weights of a layer as ``(n_out, n_in)``: they are transposed on the way.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn.errors import DataError
+from fastnn.interchange.layers import Layer, build_network, plain_layers
+from fastnn.kernels.codes import LEAKY_SLOPE, OUTPUT_ACTIVATIONS
+from fastnn.network import Network
+from fastnn.optional import require
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["from_torch", "to_torch"]
+
+_ALLOWED = "there are Linear layers and their activations, Dropout, a Flatten first and a Softmax last"
+
+
+# ---- out ------------------------------------------------------------------------------------------------------------
+
+
+def to_torch(network: Network) -> "torch.nn.Sequential":
+    """The network as an ``nn.Sequential``, in eval mode, on the CPU; its outputs are those of `predict_proba`.
+
+    The weights are copies. The network's scale and shift are folded into the first layer; uint8 samples of a network
+    without a scale are to be given as floats, ``x / 255``. Dropout is left out.
+
+    Raises
+    ------
+    MissingLibraryError
+        If torch is not installed.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> from fastnn.interchange import to_torch
+    >>> to_torch(fastnn.Network([784, 30, 10], backend="numpy"))
+    Sequential(
+      (0): Linear(in_features=784, out_features=30, bias=True)
+      (1): ReLU()
+      (2): Linear(in_features=30, out_features=10, bias=True)
+      (3): Softmax(dim=1)
+    )
+    """
+    torch = require("torch", "torch")
+    kinds = {name: kind for kind, name in _activations(torch.nn).items()}
+    arguments = {"leaky_relu": (LEAKY_SLOPE,), "softmax": (1,)}
+    modules: list[Any] = []
+    layers = plain_layers(network)
+    for (W, b), activation in zip(layers, (*network.hidden, network.output), strict=True):
+        linear = torch.nn.Linear(*W.shape, bias=b is not None, dtype=torch.from_numpy(W).dtype)
+        with torch.no_grad():
+            linear.weight.copy_(torch.from_numpy(W.T))
+            if b is not None:
+                linear.bias.copy_(torch.from_numpy(b))
+        modules.append(linear)
+        if activation != "identity":
+            modules.append(kinds[activation](*arguments.get(activation, ())))
+    return torch.nn.Sequential(*modules).eval()
+
+
+# ---- in -------------------------------------------------------------------------------------------------------------
+
+
+def from_torch(
+    source: Any, *, hidden: str | Sequence[str] | None = None, output: str | None = None, **options: Any
+) -> Network:
+    """The network of a PyTorch module, or of its ``state_dict``.
+
+    Parameters
+    ----------
+    source : torch.nn.Sequential, or mapping of str to torch.Tensor
+        A Sequential, nested or not, of Linear, ReLU, LeakyReLU(0.01), Sigmoid, Tanh, exact GELU, Identity, Dropout,
+        with a Flatten first and a Softmax last. Or tensors ``NAME.weight (n_out, n_in)`` and ``NAME.bias (n_out,)``, in
+        the order of the layers.
+    hidden : str, sequence of str or None
+        Activations, for a state_dict; of a module they are read.
+    output : str or None
+        softmax, sigmoid or identity. Needed for a state_dict, and for a module that ends with a Linear: its outputs may
+        be values, or logits for a loss function that PyTorch keeps apart. Nothing is guessed.
+    **options
+        Other arguments of `Network`: backend, threads, scale, ...
+
+    Raises
+    ------
+    DataError
+        If there is something in it that such a network has not; the message names it.
+    ValueError
+        If an activation is missing, or contradicts the module.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastnn.interchange import from_torch
+    >>> module = torch.nn.Sequential(torch.nn.Linear(784, 30), torch.nn.Tanh(), torch.nn.Linear(30, 10))
+    >>> from_torch(module, output="softmax", backend="numpy")
+    Network(784-30-10: tanh, softmax; 23,860 parameters, float32, numpy)
+    """
+    if isinstance(source, Mapping):
+        return build_network(_read_state(source), hidden, output, **options)
+    torch = require("torch", "torch")
+    if not isinstance(source, torch.nn.Module):
+        raise DataError(f"expected a module of PyTorch's or its state_dict, got {type(source).__name__}")
+    if hidden is not None:
+        raise ValueError("hidden is for a state_dict: a module tells its activations itself")
+    stack = _Stack(torch.nn)
+    stack.read(source)
+    found = stack.found_output
+    if output is None and found is None:
+        raise ValueError(
+            "the module ends with a Linear: say output='softmax' or 'sigmoid' if it gives logits, or 'identity'"
+        )
+    if found is not None and found not in OUTPUT_ACTIVATIONS:
+        raise DataError(f"the module ends with {found}; a network of fastnn with {', '.join(OUTPUT_ACTIVATIONS)}")
+    if output is not None and found not in (None, output):
+        raise ValueError(f"the module ends with {found}, and output={output!r} was asked for")
+    return build_network(stack.layers, stack.activations[:-1], output or found, **{"dropout": stack.dropout} | options)
+
+
+def _read_state(state: Mapping[str, Any]) -> list[Layer]:
+    """The layers of a state_dict, in its order."""
+    weights, biases = {}, {}
+    for key, tensor in state.items():
+        if not hasattr(tensor, "shape"):
+            raise DataError(
+                f"expected a state_dict, tensors by name, found {type(tensor).__name__} under {key!r}: pass from_torch "
+                "the part that is the state_dict"
+            )
+        name, _, kind = key.rpartition(".")
+        array = _as_array(tensor)
+        if kind == "weight" and array.ndim == 2:
+            weights[name] = array.T
+        elif kind == "bias" and array.ndim == 1:
+            biases[name] = array
+        else:
+            raise DataError(f"expected weights and biases of linear layers, found {key!r} of shape {array.shape}")
+    alone = sorted(biases.keys() - weights.keys())
+    if alone:
+        raise DataError(f"{alone[0]}.bias has no weights of a linear layer beside it")
+    return [(W, biases.get(name)) for name, W in weights.items()]
+
+
+def _as_array(tensor: Any) -> np.ndarray:
+    """numpy's float32 or float64."""
+    if hasattr(tensor, "detach"):
+        tensor = tensor.detach().cpu()
+        tensor = tensor.numpy() if tensor.dtype.itemsize == 8 else tensor.float().numpy()
+    return np.asarray(tensor, np.float64 if tensor.dtype == np.float64 else np.float32)
+
+
+def _activations(nn: Any) -> dict[Any, str]:
+    return {
+        nn.Identity: "identity",
+        nn.ReLU: "relu",
+        nn.LeakyReLU: "leaky_relu",
+        nn.Sigmoid: "sigmoid",
+        nn.Tanh: "tanh",
+        nn.GELU: "gelu",
+        nn.Softmax: "softmax",
+    }
+
+
+class _Stack:
+    """What a module is made of: layers, an activation for each (None: nothing said so far), and dropout."""
+
+    def __init__(self, nn: Any) -> None:
+        self._nn, self._names = nn, _activations(nn)
+        self.layers: list[Layer] = []
+        self._said: list[str | None] = []
+        self._dropout: dict[int, float] = {}
+
+    @property
+    def activations(self) -> list[str]:
+        return [name or "identity" for name in self._said]
+
+    @property
+    def found_output(self) -> str | None:
+        return self._said[-1] if self._said else None
+
+    @property
+    def dropout(self) -> list[float]:
+        if len(self.layers) in self._dropout:
+            raise DataError("a network of fastnn has no Dropout after its outputs")
+        return [self._dropout.get(i, 0.0) for i in range(len(self.layers))]
+
+    def read(self, module: Any) -> None:
+        """Take the next module, or those that it is made of."""
+        kind = type(module)
+        if kind is self._nn.Sequential:
+            for child in module:
+                self.read(child)
+        elif kind is self._nn.Linear and "softmax" not in self._said:
+            bias = module.bias
+            self.layers.append((_as_array(module.weight).T, None if bias is None else _as_array(bias)))
+            self._said.append(None)
+        elif kind is self._nn.Dropout:
+            self._dropout[len(self.layers)] = module.p
+        elif kind in self._names:
+            self._activate(module, self._names[kind])
+        elif kind is not self._nn.Flatten or self.layers:
+            raise DataError(f"a network of fastnn has no {module} here; {_ALLOWED}")
+
+    def _activate(self, module: Any, name: str) -> None:
+        slope = getattr(module, "negative_slope", LEAKY_SLOPE)
+        along = getattr(module, "dim", 1)
+        if slope != LEAKY_SLOPE or getattr(module, "approximate", "none") != "none" or along not in (1, -1, None):
+            raise DataError(f"fastnn has no {module}, only LeakyReLU({LEAKY_SLOPE}), GELU() and Softmax(dim=1)")
+        if not self.layers or self._said[-1] is not None:
+            raise DataError(f"a network of fastnn has no {module} here: one activation follows each Linear")
+        self._said[-1] = name

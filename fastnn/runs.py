@@ -1,0 +1,274 @@
+"""A training run: epochs, validation, callbacks and their record; and what it takes to go on with one."""
+
+import copy
+import dataclasses
+import math
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+
+from fastnn.callbacks import Callback
+from fastnn.errors import DivergedError
+from fastnn.evaluation import Evaluator
+from fastnn.history import History
+from fastnn.kernels.codes import REGRESSION
+from fastnn.optimizers import Optimizer
+from fastnn.schedules import Schedule
+from fastnn.training import Trainer
+from fastnn.workspace import Workspace
+
+__all__ = ["Run", "TrainingState"]
+
+Report = Callable[[Trainer], None]
+
+
+@dataclasses.dataclass
+class TrainingState:
+    """All that the rest of a run depends on besides the data; arrays are copies, of the network's dtype.
+
+    The order of samples and the dropout masks need no state: they are functions of the network's seed and of
+    `epochs_trained`.
+
+    Attributes
+    ----------
+    settings : dict
+        Plain values that have to be the same where the run goes on; empty: whatever comes is taken.
+    history : History
+    updates : int
+        Mini-batches done, on which schedules and Adam's corrections depend.
+    epochs_trained : int
+        The network's.
+    rate_factor : float
+    stopped : bool
+        A callback has ended the run.
+    callbacks : list of (str, dict)
+        Class and state of each callback that has one.
+    notes : dict
+        The caller's own plain values, see `Checkpoint`.
+    arrays : dict of str to numpy.ndarray
+        "parameters" (n_parameters,), and "state1" and "state2" where the optimizer has them.
+    """
+
+    settings: dict[str, Any]
+    history: History
+    updates: int
+    epochs_trained: int
+    rate_factor: float
+    stopped: bool
+    callbacks: list[tuple[str, dict[str, Any]]]
+    arrays: dict[str, np.ndarray]
+    notes: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs of the run that are done."""
+        return self.history.epochs
+
+
+class Run:
+    """One call of `Network.fit`, under way.
+
+    Attributes
+    ----------
+    network : Network
+    history : History
+    epochs : int
+        Of the whole run, those before it was resumed too.
+    batch_size : int
+    optimizer : Optimizer
+    verbose : bool
+        Progress is drawn on stderr.
+    quantities : tuple of str
+        What `history` has a value of after each epoch: loss, accuracy, val_loss, val_accuracy.
+    """
+
+    def __init__(
+        self,
+        space: Workspace,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        *,
+        loss: str,
+        epochs: int,
+        batch_size: int,
+        shuffle: bool,
+        validate: Evaluator | None,
+        callbacks: list[Callback],
+        verbose: bool | str,
+    ) -> None:
+        self.network, self.epochs, self.batch_size, self.optimizer = space.network, epochs, batch_size, optimizer
+        self._space, self._loss, self._shuffle, self._callbacks = space, loss, shuffle, callbacks
+        self._schedule = schedule
+        self._trainer = Trainer(space, optimizer, schedule, epochs, shuffle)
+        self._validate, self._stopped = validate, False
+        self.verbose = sys.stderr.isatty() if verbose == "auto" else bool(verbose)
+        training = ("loss",) if space.task == REGRESSION else ("loss", "accuracy")
+        self.quantities = training + tuple(f"val_{name}" for name in training if validate)
+        self.history = History()
+        self._restore: list[tuple[Callback, dict[str, Any]]] = []
+
+    @property
+    def rate_factor(self) -> float:
+        """Multiplies the learning rate from the next epoch on, beside the schedule."""
+        return self._trainer.rate_factor
+
+    @rate_factor.setter
+    def rate_factor(self, factor: float) -> None:
+        self._trainer.rate_factor = factor
+
+    @property
+    def is_last_epoch(self) -> bool:
+        """Whether no epoch follows the one that has just ended."""
+        return self._stopped or self.history.epochs >= self.epochs
+
+    # ---- going on ----
+
+    def state(self) -> TrainingState:
+        """Where the run is, between two epochs."""
+        objective, to_numpy = self._space.objective, self.network.kernels.to_numpy
+        arrays = {"parameters": objective.params, "state1": objective.state1, "state2": objective.state2}
+        return TrainingState(
+            settings=self._settings(),
+            history=copy.deepcopy(self.history),
+            updates=self._trainer.updates,
+            epochs_trained=self.network.epochs_trained,
+            rate_factor=self.rate_factor,
+            stopped=self._stopped,
+            callbacks=[(type(one).__name__, one.state()) for one in self._stateful()],
+            arrays={name: to_numpy(array).copy() for name, array in arrays.items() if array.size},
+        )
+
+    def _settings(self) -> dict[str, Any]:
+        return self.network.configuration() | {
+            "loss": self._loss,
+            "optimizer": repr(self.optimizer),
+            "schedule": _describe(self._schedule),
+            "batch_size": self.batch_size,
+            "shuffle": self._shuffle,
+            "data": self._space.fingerprint,
+            "history of": list(self.quantities),
+        }
+
+    def resume(self, state: TrainingState) -> None:
+        """Go on where `state` was taken.
+
+        Raises
+        ------
+        ValueError
+            If a setting, the data, or what optimizer and callbacks have to remember is not as it was; then nothing is
+            changed.
+        """
+        objective, callbacks = self._space.objective, self._stateful()
+        arrays = {"parameters": objective.params, "state1": objective.state1, "state2": objective.state2}
+        was = state.settings or {}
+        now = self._settings() if was else {}
+        was = was | {"callbacks": [name for name, _ in state.callbacks]}
+        was |= {name: array.size for name, array in state.arrays.items()}
+        now = now | {"callbacks": [type(one).__name__ for one in callbacks]}
+        now |= {name: array.size for name, array in arrays.items() if array.size}
+        changed = [
+            f"{name} {was.get(name)!r}, now {now.get(name)!r}" for name in now | was if was.get(name) != now.get(name)
+        ]
+        if changed:
+            raise ValueError(f"cannot go on with a run of other settings; then and now: {'; '.join(changed)}")
+        for name, array in state.arrays.items():
+            arrays[name][...] = self.network.kernels.asarray(array)
+        self.network.epochs_trained = state.epochs_trained
+        self.history, self._stopped = copy.deepcopy(state.history), state.stopped
+        self._trainer.resume(state.updates, state.rate_factor)
+        self._restore = [(one, kept) for one, (_, kept) in zip(callbacks, state.callbacks, strict=True)]
+
+    def _stateful(self) -> list[Callback]:
+        return [callback for callback in self._callbacks if callback.state()]
+
+    # ---- the run ----
+
+    def train(self) -> History:
+        """All epochs that are left; see `fastnn.Network.fit`."""
+        network, history = self.network, self.history
+        network.history, network.task = history, self._space.task
+        history.backend, history.dtype, history.precision = network.backend, network.dtype.name, network.precision
+        history.threads, history.samples, history.interrupted = network.threads, self._space.n_samples, False
+        with network.kernels.limit_threads(network.threads), ExitStack() as ends:
+            for callback in self._callbacks:
+                ends.callback(callback.end, self)
+                callback.begin(self)
+            for callback, state in self._restore:
+                callback.restore(state)
+            history.compile_seconds = _compile(self._trainer, self.verbose)
+            history.plan = self._space.plan  # some backends decide on it now
+            try:
+                while not self.is_last_epoch:
+                    self._epoch(history.epochs)
+                    for callback in self._callbacks:
+                        self._stopped |= bool(callback(network, history))
+            except DivergedError:
+                history.diverged = True
+                raise
+            except KeyboardInterrupt:
+                history.interrupted = True
+                raise
+        return history
+
+    def _epoch(self, number: int) -> None:
+        """Train and validate epoch `number`, counted from 0, and enter it into the history."""
+        trainer, history = self._trainer, self.history
+        with _progress(self.verbose, self, number) as report:
+            start = time.perf_counter()
+            try:
+                trainer.epoch(number, report)
+                seconds = time.perf_counter() - start
+                validation = self._validate() if self._validate else None
+            except KeyboardInterrupt:
+                trainer.interrupt()
+                if trainer.steps_done:
+                    nothing = (math.nan, math.nan) if self._validate else None
+                    history.add(trainer.means(), time.perf_counter() - start, nothing, trainer.learning_rate)
+                raise
+            history.add(trainer.means(), seconds, validation, trainer.learning_rate)
+            report(trainer)
+
+
+def _describe(schedule: Schedule) -> str:
+    """A schedule in words that are the same in another process."""
+    return getattr(schedule, "__qualname__", repr(schedule))
+
+
+def _compile(trainer: Trainer, show: bool) -> float:
+    """Seconds it took; somebody who has to wait for it is told why."""
+    word = "fastnn: compiling, once for this number of layers and these dtypes; the code is kept for the next time"
+    timer = threading.Timer(0.5, print, [word], {"file": sys.stderr})
+    if show:
+        timer.start()
+    try:
+        return trainer.compile()
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def _progress(show: bool, run: Run, number: int) -> Iterator[Report]:
+    """A function that draws how far the epoch is, to stderr."""
+    if not show:
+        yield lambda trainer: None
+        return
+    from tqdm import tqdm
+
+    n_samples = run.history.samples
+    with tqdm(total=n_samples, desc=f"epoch {number + 1}/{run.epochs}", unit=" samples", unit_scale=True) as bar:
+
+        def report(trainer: Trainer) -> None:
+            loss, accuracy = trainer.means()
+            shown = {"loss": loss, "accuracy": accuracy}
+            if len(run.history.val_accuracy) > number:
+                shown |= {"val_loss": run.history.val_loss[-1], "val_accuracy": run.history.val_accuracy[-1]}
+            bar.set_postfix({k: f"{v:.4f}" for k, v in shown.items() if not math.isnan(v)}, refresh=False)
+            bar.update(min(trainer.steps_done * trainer.space.rows, n_samples) - bar.n)
+            bar.refresh()
+
+        yield report

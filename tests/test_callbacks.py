@@ -1,0 +1,264 @@
+"""Callbacks: what each of them does to a run, and what it leaves."""
+
+import csv
+import math
+import sys
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import callbacks
+from fastnn.errors import MissingLibraryError
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.random((96, 12), np.float32), RNG.integers(0, 3, 96)
+VALIDATION = (RNG.random((60, 12), np.float32), RNG.integers(0, 3, 60))  # noise: nothing to be learned for it
+
+
+def network(**options):
+    return fastnn.Network([12, 24, 3], **{"backend": "numpy", **options})
+
+
+def fit(net, *given, epochs=30, **options):
+    options = {"optimizer": "adam(0.02)", "validation_data": VALIDATION, "batch_size": 16, **options}
+    return net.fit(X, Y, epochs=epochs, callbacks=given, **options)
+
+
+class Recorder(fastnn.Callback):
+    """Notes which of its methods are called, when."""
+
+    def __init__(self):
+        self.calls = []
+
+    def begin(self, run):
+        self.calls.append(("begin", run.history.epochs))
+
+    def __call__(self, net, history):
+        self.calls.append(("epoch", history.epochs))
+
+    def end(self, run):
+        self.calls.append(("end", run.history.epochs))
+
+
+def weights(net):
+    return net.kernels.to_numpy(net.parameters).copy()
+
+
+# ---- the base -------------------------------------------------------------------------------------------------------
+
+
+def test_an_object_is_told_of_begin_epochs_and_end():
+    recorder = Recorder()
+    fit(network(), recorder, epochs=2)
+    assert recorder.calls == [("begin", 0), ("epoch", 1), ("epoch", 2), ("end", 2)]
+
+
+def test_the_end_is_told_whatever_ended_the_run():
+    def stop(net, history):
+        raise RuntimeError("enough")
+
+    recorder = Recorder()
+    with pytest.raises(RuntimeError, match="enough"):
+        fit(network(), recorder, stop)
+    assert recorder.calls[-1] == ("end", 1)
+
+
+def test_a_callback_that_cannot_begin_has_its_end_too():
+    class Broken(Recorder):
+        def begin(self, run):
+            super().begin(run)
+            raise OSError("no room")
+
+    first, broken, net = Recorder(), Broken(), network()
+    before = weights(net)
+    with pytest.raises(OSError, match="no room"):
+        fit(net, first, broken)
+    assert first.calls[-1] == broken.calls[-1] == ("end", 0)
+    np.testing.assert_array_equal(weights(net), before)
+
+
+def test_all_callbacks_see_the_last_epoch_though_the_first_one_ends_the_run():
+    recorder = Recorder()
+    fit(network(), lambda net, history: history.epochs == 2, recorder)
+    assert recorder.calls[-2:] == [("epoch", 2), ("end", 2)]
+
+
+@pytest.mark.parametrize("given", [[3], None, [fastnn.EarlyStopping], "abc"])
+def test_what_is_no_callback(given):
+    with pytest.raises(ValueError, match="callbacks must be"):
+        network().fit(X, Y, callbacks=given)
+
+
+# ---- early stopping -------------------------------------------------------------------------------------------------
+
+
+def test_early_stopping_ends_the_run_and_restores_the_best_epoch(backend):
+    net, seen = network(backend=backend), []
+    stop = fastnn.EarlyStopping(patience=3)
+    history = fit(net, stop, lambda net, history: seen.append(weights(net)) and None)
+    assert history.epochs == stop.best_epoch + 3 < 30
+    assert stop.best == min(history.val_loss) == history.val_loss[stop.best_epoch - 1]
+    np.testing.assert_array_equal(weights(net), seen[stop.best_epoch - 1])
+    assert not np.array_equal(weights(net), seen[-1])
+    assert net.evaluate(*VALIDATION)["loss"] == pytest.approx(stop.best, rel=1e-6)
+
+
+def test_early_stopping_may_leave_the_last_weights():
+    net, seen = network(), []
+    fit(
+        net,
+        fastnn.EarlyStopping(patience=3, restore_best=False),
+        lambda net, history: seen.append(weights(net)) and None,
+    )
+    np.testing.assert_array_equal(weights(net), seen[-1])
+
+
+def test_accuracy_is_better_where_it_is_larger():
+    stop = fastnn.EarlyStopping("val_accuracy", patience=4)
+    history = fit(network(), stop)
+    assert stop.best == max(history.val_accuracy[: stop.best_epoch])
+    assert max(history.val_accuracy[stop.best_epoch :]) <= stop.best
+
+
+def test_a_change_that_is_too_small_does_not_count():
+    assert fit(network(), fastnn.EarlyStopping("loss", patience=2, least_change=10)).epochs == 3
+
+
+def test_the_best_epoch_is_restored_after_ctrl_c():
+    def interrupt(net, history):
+        if history.epochs == 12:
+            raise KeyboardInterrupt
+
+    net, stop = network(), fastnn.EarlyStopping(patience=100)
+    with pytest.raises(KeyboardInterrupt):
+        fit(net, stop, interrupt)
+    assert net.evaluate(*VALIDATION)["loss"] == pytest.approx(min(net.history.val_loss), rel=1e-6)
+
+
+def test_one_object_may_serve_several_runs():
+    stop = fastnn.EarlyStopping(patience=3)
+    first, second = (fit(network(), stop) for _ in range(2))
+    assert first.val_loss == second.val_loss
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"monitor": "loess"}, "did you mean 'loss'"),
+        ({"patience": 0}, "patience must be a whole number of at least 1"),
+        ({"least_change": math.nan}, "least_change must be a finite number"),
+    ],
+)
+def test_early_stopping_with_wrong_arguments(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        fastnn.EarlyStopping(**arguments)
+
+
+def test_a_quantity_that_the_run_has_not():
+    with pytest.raises(ValueError, match="'val_loss' is not to be had in this run, which has loss, accuracy"):
+        fit(network(), fastnn.EarlyStopping(), validation_data=None)
+    regression = fastnn.Network([12, 3], output="identity", backend="numpy")
+    with pytest.raises(ValueError, match=r"'accuracy' is not to be had in this run, which has loss$"):
+        regression.fit(X, X[:, :3], callbacks=[fastnn.EarlyStopping("accuracy")])
+
+
+# ---- the learning rate ----------------------------------------------------------------------------------------------
+
+
+def test_a_schedule_by_epochs(backend):
+    net = network(backend=backend)
+    seen = []
+
+    def halve(epoch, rate):
+        seen.append((epoch, rate))
+        return 0.5 * rate if epoch else rate
+
+    history = fit(net, fastnn.LearningRateSchedule(halve), epochs=3, optimizer="sgd(0.1)")
+    assert history.learning_rate == pytest.approx([0.1, 0.05, 0.025])
+    assert [epoch for epoch, _ in seen] == [0, 1, 2, 3]
+
+    other = network(backend=backend)
+    fit(other, epochs=3, optimizer="sgd(0.1)", schedule=lambda steps, each, total: 0.5 ** (steps // each))
+    np.testing.assert_allclose(weights(net), weights(other), rtol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, math.inf, math.nan])
+def test_a_rate_that_is_none(rate):
+    with pytest.raises(ValueError, match="rate"):
+        fit(network(), fastnn.LearningRateSchedule(lambda epoch, old: rate))
+
+
+def test_the_rate_falls_on_a_plateau_and_not_below_the_least():
+    plateau = fastnn.ReduceLROnPlateau("loss", factor=0.5, patience=2, least_change=10, least_rate=0.004)
+    history = fit(network(), plateau, epochs=8)
+    assert history.learning_rate == pytest.approx([0.02, 0.02, 0.02, 0.01, 0.01, 0.005, 0.005, 0.004])
+
+
+def test_the_rate_stays_where_there_is_progress():
+    history = fit(network(), fastnn.ReduceLROnPlateau("loss", patience=1), epochs=4, optimizer="sgd(0.05)")
+    assert history.learning_rate == pytest.approx([0.05] * 4)
+
+
+# ---- logs -----------------------------------------------------------------------------------------------------------
+
+
+def test_csv_has_what_the_history_has(tmp_path):
+    path = tmp_path / "log.csv"
+    history = fit(network(), fastnn.CSVLog(path), epochs=3)
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    for name in ("loss", "accuracy", "val_loss", "val_accuracy", "seconds", "learning_rate"):
+        assert [float(row[name]) for row in rows] == getattr(history, name)
+
+
+def test_csv_leaves_empty_what_there_is_not(tmp_path):
+    path = tmp_path / "log.csv"
+    fit(network(), fastnn.CSVLog(path), epochs=1, validation_data=None)
+    assert path.read_text().splitlines()[1].split(",")[3:5] == ["", ""]
+
+
+def test_csv_is_there_while_the_run_goes_on(tmp_path):
+    path, lines = tmp_path / "log.csv", []
+    fit(
+        network(),
+        fastnn.CSVLog(path),
+        lambda net, h: lines.append(len(path.read_text().splitlines())) and None,
+        epochs=3,
+    )
+    assert lines == [2, 3, 4]
+
+
+def test_csv_in_a_folder_that_there_is_not(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        fit(network(), fastnn.CSVLog(tmp_path / "none" / "log.csv"))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # protobuf's and tensorboardX's own
+def test_tensorboard_gets_the_scalars(tmp_path):
+    pytest.importorskip("tensorboardX")
+    from tensorboardX.event_file_writer import EventFileWriter  # noqa: F401 - the events are written by it
+    from tensorboardX.proto.event_pb2 import Event
+
+    history = fit(network(), fastnn.TensorBoard(tmp_path), epochs=2)
+    content, events = next(tmp_path.glob("events*")).read_bytes(), []
+    while content:  # TFRecord: length, checksum, the event, checksum
+        length = int.from_bytes(content[:8], "little")
+        events.append(Event.FromString(content[12 : 12 + length]))
+        content = content[16 + length :]
+    found = {(value.tag, event.step): value.simple_value for event in events for value in event.summary.value}
+    for i in range(2):
+        assert found["loss/training", i + 1] == pytest.approx(history.loss[i])
+        assert found["accuracy/validation", i + 1] == pytest.approx(history.val_accuracy[i])
+        assert found["learning_rate", i + 1] == pytest.approx(0.02)
+
+
+def test_without_tensorboardx_one_is_told_how_to_get_it(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(MissingLibraryError, match=r"pip install 'fastnn-mlp\[tensorboard\]'"):
+        fastnn.TensorBoard(tmp_path)
+
+
+def test_checkpoints_come_last():
+    checkpoint, stop = fastnn.Checkpoint("x"), fastnn.EarlyStopping()
+    assert callbacks.as_callbacks([checkpoint, stop]) == [stop, checkpoint]
