@@ -1,0 +1,193 @@
+"""What a classifier says of samples, beside what is right: the numbers that the figures draw."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fastnn.errors import DataError
+from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL
+from fastnn.losses import check_loss
+
+if TYPE_CHECKING:
+    from fastnn.network import Network
+
+__all__ = ["Answers", "ClassReport", "Mistakes", "answers", "check_names", "class_report", "mistakes"]
+
+
+class Answers(NamedTuple):
+    """What a network says of labelled samples.
+
+    Attributes
+    ----------
+    targets, predictions : numpy.ndarray
+        Labels, (n,) int64.
+    confidences : numpy.ndarray
+        The outputs for the predicted classes, (n,); probabilities if the network's output is softmax or sigmoid.
+    n_classes : int
+    """
+
+    targets: np.ndarray
+    predictions: np.ndarray
+    confidences: np.ndarray
+    n_classes: int
+
+
+class Mistakes(NamedTuple):
+    """The samples that a network got wrong, the largest confidence first.
+
+    Attributes
+    ----------
+    indices : numpy.ndarray
+        Rows of the samples, (n,) int64.
+    targets, predictions, confidences : numpy.ndarray
+        As in `Answers`.
+    """
+
+    indices: np.ndarray
+    targets: np.ndarray
+    predictions: np.ndarray
+    confidences: np.ndarray
+
+
+@dataclass(frozen=True)
+class ClassReport:
+    """Precision, recall and F1 of each class; as text a table.
+
+    Attributes
+    ----------
+    names : tuple of str
+    precision : numpy.ndarray
+        Share of the predictions of a class that are right, (n_classes,); NaN for a class that was never predicted.
+    recall : numpy.ndarray
+        Share of the samples of a class that were found; NaN for a class without samples.
+    f1 : numpy.ndarray
+        The harmonic mean of both; NaN for a class with neither samples nor predictions.
+    support : numpy.ndarray
+        Number of samples of a class, (n_classes,) int64.
+    accuracy : float
+        Over all samples.
+    """
+
+    names: tuple[str, ...]
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+    support: np.ndarray
+    accuracy: float
+
+    def __str__(self) -> str:
+        width = max(5, *map(len, self.names))
+        lines = [f"{'class':{width}s}  precision   recall       F1  samples"]
+        for name, *shares, support in zip(self.names, self.precision, self.recall, self.f1, self.support, strict=True):
+            precision, recall, f1 = ("-" if np.isnan(share) else f"{100 * share:.2f} %" for share in shares)
+            lines.append(f"{name:{width}s}  {precision:>9s}  {recall:>8s} {f1:>8s}  {support:7,d}")
+        lines.append(f"\naccuracy {100 * self.accuracy:.2f} % of {self.support.sum():,} samples")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values for JSON, None for NaN."""
+        columns = {
+            name: [None if np.isnan(value) else value for value in getattr(self, name).tolist()]
+            for name in ("precision", "recall", "f1", "support")
+        }
+        return {"names": list(self.names), **columns, "accuracy": self.accuracy}
+
+
+def answers(network: "Network", x: Any, y: Any) -> Answers:
+    """Labels, predictions and confidences of samples `x` with labels or one-hot rows `y`, as in `Network.evaluate`.
+
+    Raises
+    ------
+    DataError
+        If the data do not fit the network, or are no classification.
+    """
+    from fastnn.samples import as_targets
+
+    outputs = network.predict_proba(x)
+    n, n_out = outputs.shape
+    found = as_targets(y, n, n_out, network.dtype, network.output, check_loss(None, network.output))
+    if n_out == 1 and found.task == MULTILABEL:
+        predictions = (outputs[:, 0] >= 0.5).astype(np.int64)
+        confidences = np.where(predictions, outputs[:, 0], 1 - outputs[:, 0])
+        return Answers(found.rows[:, 0].astype(np.int64), predictions, confidences, 2)
+    if found.task != CLASSIFICATION:
+        kind = "several labels a sample" if found.task == MULTILABEL else "a regression"
+        raise DataError(f"expected one class for each sample, got {kind}: only curves and weights can be drawn of that")
+    targets = found.labels.astype(np.int64) if found.labels.size else found.rows.argmax(axis=1)
+    return Answers(targets, outputs.argmax(axis=1), outputs.max(axis=1), n_out)
+
+
+def mistakes(network: "Network", x: Any, y: Any) -> Mistakes:
+    """The samples that `network` gets wrong, those of the largest confidence in the wrong answer first.
+
+    Parameters
+    ----------
+    network : Network
+    x, y
+        Samples and labels, as for `Network.evaluate`.
+
+    Raises
+    ------
+    DataError
+        If the data do not fit the network, or are no classification.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn.plots
+    >>> net = fastnn.Network([2, 2], backend="numpy")
+    >>> net.set_weights([(np.eye(2), np.zeros(2))])
+    >>> fastnn.plots.mistakes(net, np.array([[1.0, 0], [3, 0], [0, 1]]), [1, 1, 1]).indices
+    array([1, 0])
+    """
+    found = answers(network, x, y)
+    wrong = np.flatnonzero(found.targets != found.predictions)
+    order = wrong[np.argsort(-found.confidences[wrong], kind="stable")]
+    return Mistakes(order, found.targets[order], found.predictions[order], found.confidences[order])
+
+
+def class_report(network: "Network", x: Any, y: Any, names: Sequence[str] | None = None) -> ClassReport:
+    """Precision, recall and F1 of each class, computed by scikit-learn.
+
+    Parameters
+    ----------
+    network : Network
+    x, y
+        Samples and labels, as for `Network.evaluate`.
+    names : sequence of str or None
+        Of the classes; None: their numbers.
+
+    Raises
+    ------
+    DataError
+        If the data do not fit the network, or are no classification.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn.plots
+    >>> net = fastnn.Network([2, 2], backend="numpy")
+    >>> net.set_weights([(np.eye(2), np.zeros(2))])
+    >>> print(fastnn.plots.class_report(net, np.array([[1.0, 0], [3, 0], [0, 1]]), [0, 1, 1], names=["cat", "dog"]))
+    class  precision   recall       F1  samples
+    cat      50.00 %  100.00 %  66.67 %        1
+    dog     100.00 %   50.00 %  66.67 %        2
+    <BLANKLINE>
+    accuracy 66.67 % of 3 samples
+    """
+    from sklearn.metrics import precision_recall_fscore_support
+
+    found = answers(network, x, y)
+    precision, recall, f1, support = precision_recall_fscore_support(
+        found.targets, found.predictions, labels=range(found.n_classes), zero_division=np.nan
+    )
+    accuracy = float(np.mean(found.targets == found.predictions))
+    return ClassReport(tuple(check_names(names, found.n_classes)), precision, recall, f1, support, accuracy)
+
+
+def check_names(names: Sequence[str] | None, n_classes: int) -> list[str]:
+    """Names of classes, their numbers for None; a ValueError if there are not as many as classes."""
+    names = list(map(str, range(n_classes) if names is None else names))
+    if len(names) != n_classes:
+        raise ValueError(f"expected names for {n_classes} classes, got {len(names)}: {', '.join(names)}")
+    return names

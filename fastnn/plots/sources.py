@@ -1,0 +1,113 @@
+"""What ``fastnn plot`` draws from: a model file, the JSON of ``fastnn train``, or the CSV of `fastnn.CSVLog`."""
+
+import csv
+import io
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fastnn.errors import FileFormatError
+from fastnn.history import QUANTITIES, History
+from fastnn.network import Network
+
+__all__ = ["Source", "read_source"]
+
+_EXPECTED = "a model (.safetensors), the JSON of fastnn train --json, or the CSV of the callback CSVLog"
+
+
+class Source(NamedTuple):
+    """A run as far as a file has it.
+
+    Attributes
+    ----------
+    path : str
+        As it was given.
+    name : str
+        Of the file, without folder and suffix.
+    history : History or None
+        None where a model was saved before it was trained.
+    network : Network or None
+        None where the file is a record without weights.
+    """
+
+    path: str
+    name: str
+    history: History | None
+    network: Network | None
+
+
+def read_source(path: str, backend: str | None = None, threads: int | None = None) -> Source:
+    """Read a run; what the file is, its content says. ``-`` reads a record from stdin.
+
+    Parameters
+    ----------
+    path : str
+    backend, threads
+        Of the network, as for `fastnn.load`.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is none of those that are known, or damaged.
+    OSError
+        If it cannot be read.
+    """
+    if path == "-":
+        return Source(path, "stdin", _read_record("stdin", sys.stdin.buffer.read()), None)
+    name = Path(path).stem
+    with open(path, "rb") as file:
+        start = file.read(9)
+        if start[8:] != b"{" or start.startswith((b"{", b"epoch")):  # a model begins with the length of its header
+            return Source(path, name, _read_record(path, start + file.read()), None)
+    from fastnn.storage import load
+
+    network = load(path, backend, threads)
+    return Source(path, name, network.history, network)
+
+
+def _read_record(path: str, content: bytes) -> History:
+    try:
+        text = content.decode("utf-8-sig").lstrip()
+    except UnicodeDecodeError as error:
+        raise FileFormatError(f"{path} is none of what can be drawn: expected {_EXPECTED}") from error
+    if not text:
+        raise FileFormatError(f"{path} is empty: expected {_EXPECTED}")
+    if text.startswith("{"):
+        return _read_json(path, text)
+    if text.startswith("epoch,"):
+        return _read_csv(path, text)
+    raise FileFormatError(f"{path} is none of what can be drawn: expected {_EXPECTED}")
+
+
+def _read_json(path: str, text: str) -> History:
+    try:
+        content = json.loads(text)
+        return History.from_dict(content["history"])
+    except KeyError as error:
+        command = content.get("command")
+        kind = f"that of fastnn {command}" if command else "another one"
+        raise FileFormatError(f"{path} is JSON without a history, {kind}: expected {_EXPECTED}") from error
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise FileFormatError(f"{path} is no whole JSON of fastnn train --json ({error}): write it again") from error
+
+
+def _read_csv(path: str, text: str) -> History:
+    """Every column but the number of the epoch is a list of the history; an empty field is a value there is not."""
+    rows = list(csv.DictReader(io.StringIO(text)))
+    history = History()
+    for name in (*QUANTITIES, "seconds", "learning_rate"):
+        values = [_number(path, line, name, row) for line, row in enumerate(rows, start=2)]
+        missing = name.startswith("val_") and all(map(math.isnan, values))
+        setattr(history, name, [] if missing else values)
+    return history
+
+
+def _number(path: str, line: int, name: str, row: dict[str, Any]) -> float:
+    try:
+        return math.nan if row[name] == "" else float(row[name])
+    except KeyError as error:
+        raise FileFormatError(f"{path} has no column {name}: expected {_EXPECTED}") from error
+    except (TypeError, ValueError) as error:
+        raise FileFormatError(f"{path}, line {line}: expected a number as {name}, got {row[name]!r}") from error
