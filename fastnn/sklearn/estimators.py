@@ -1,0 +1,380 @@
+"""What scikit-learn's two multi-layer perceptrons have in common, on a `fastnn.Network`; see `fastnn.sklearn`.
+
+Parameters, attributes and the rules by which training ends are scikit-learn's, so that changing an import is enough.
+"""
+
+import itertools
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from sklearn.base import BaseEstimator, is_regressor
+from sklearn.model_selection import train_test_split
+from sklearn.neural_network import MLPClassifier
+from sklearn.utils import check_random_state, column_or_1d
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from fastnn.arguments import check_dtype, check_sizes, check_validation_data
+from fastnn.errors import DivergedError
+from fastnn.history import History
+from fastnn.network import Network
+from fastnn.optimizers import SGD, Adam, Optimizer
+from fastnn.runs import TrainingState
+from fastnn.samples import as_sample_weight
+from fastnn.sklearn.convergence import Progress, warn_of_convergence
+from fastnn.sklearn.lbfgs import minimize
+
+__all__ = ["MLPEstimator", "Samples", "dense", "stochastic"]
+
+_ACTIVATIONS = {"logistic": "sigmoid"}  # other names are the same
+
+
+class Samples(NamedTuple):
+    """Samples, targets as the network takes them, and weights or None."""
+
+    X: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray | None
+
+    def rows(self, index: np.ndarray) -> "Samples":
+        return Samples(self.X[index], self.y[index], None if self.weight is None else self.weight[index])
+
+
+@dataclass(eq=False, repr=False)
+class MLPParameters:
+    """The parameters of both estimators that cannot be given by position."""
+
+    _: KW_ONLY
+    solver: str = "adam"
+    alpha: float = 0.0001
+    batch_size: Any = "auto"
+    learning_rate: str = "constant"
+    learning_rate_init: float = 0.001
+    power_t: float = 0.5
+    max_iter: int = 200
+    shuffle: bool = True
+    random_state: Any = None
+    tol: float = 1e-4
+    verbose: Any = False
+    warm_start: bool = False
+    momentum: float = 0.9
+    nesterovs_momentum: bool = True
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+    n_iter_no_change: Any = 10
+    max_fun: int = 15000
+    backend: str | None = None
+    threads: int | None = None
+    dtype: Any = None
+    dropout: Any = 0.0
+    clip_norm: float | None = None
+
+
+class MLPEstimator(MLPParameters, BaseEstimator):
+    """Training, for subclasses that know what targets and outputs mean."""
+
+    _parameter_constraints: ClassVar[dict] = dict(MLPClassifier._parameter_constraints)  # scikit-learn's own limits
+
+    hidden_layer_sizes: Any  # these two may be given by position
+    activation: str
+    n_outputs_: int
+    out_activation_: str
+    loss_curve_: list[float]
+    best_loss_: Any
+    validation_scores_: Any
+    best_validation_score_: Any
+    _best_weights: list | None
+    _no_improvement_count: int
+
+    # ---- what the subclasses know ----
+
+    def _check_targets(self, y: Any, fresh: bool, classes: Any) -> np.ndarray:
+        """Targets as the network takes them; where `fresh`, sets `n_outputs_` and `out_activation_`."""
+        raise NotImplementedError
+
+    def _score(self, outputs: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> float:
+        """What `score` would say of a network's outputs, for targets as the network takes them."""
+        raise NotImplementedError
+
+    def _weigh(self, samples: Samples) -> Samples:
+        """With the weights that the loss is to have."""
+        return samples
+
+    @property
+    def _loss_factor(self) -> float:
+        """scikit-learn's loss is so many times the network's."""
+        return 1.0
+
+    @property
+    def _stratify(self) -> bool:
+        """Whether validation data are to have the same share of every target."""
+        return False
+
+    # ---- fitted attributes that are the network's ----
+
+    @property
+    def coefs_(self) -> list[np.ndarray]:
+        """Weights ``(n_in, n_out)`` of every layer: copies, to be read; setting the whole list sets the network's."""
+        return [_read_only(W) for W, _ in self.network_.get_weights()]
+
+    @coefs_.setter
+    def coefs_(self, coefs: Sequence[Any]) -> None:
+        self.network_.set_weights(list(zip(coefs, self.intercepts_, strict=True)))
+
+    @property
+    def intercepts_(self) -> list[np.ndarray]:
+        """Biases ``(n_out,)`` of every layer, likewise."""
+        return [_read_only(b) for _, b in self.network_.get_weights()]
+
+    @intercepts_.setter
+    def intercepts_(self, intercepts: Sequence[Any]) -> None:
+        self.network_.set_weights(list(zip(self.coefs_, intercepts, strict=True)))
+
+    @property
+    def n_layers_(self) -> int:
+        """Layers, the inputs counted too."""
+        return len(self.network_.sizes)
+
+    @property
+    def history_(self) -> History | None:
+        """Of the last run of sgd or adam."""
+        return self.network_.history
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "network_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    # ---- training ----
+
+    def _is_stochastic(self) -> bool:
+        if self.solver == "lbfgs":
+            raise AttributeError("partial_fit needs solver='sgd' or 'adam': lbfgs goes through all samples at once")
+        return True
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        validation_data: Any = None,
+        incremental: bool = False,
+        classes: Any = None,
+    ) -> Any:
+        self._check_parameters(validation_data is not None, incremental)
+        fresh = not hasattr(self, "network_") or not (self.warm_start or incremental)
+        samples = self._check_samples(X, y, sample_weight, fresh, classes)
+        random = check_random_state(self.random_state)
+        sizes = check_sizes((samples.X.shape[1], *_as_sizes(self.hidden_layer_sizes), self.n_outputs_))
+        weights = _draw_weights(sizes, self.activation, random) if fresh else []
+        training, validation = self._split(samples, validation_data, random)
+        if fresh:
+            self._begin(sizes, weights, random, samples.X.dtype)
+        elif self.network_.sizes != sizes:
+            made, asked = ("-".join(map(str, layers)) for layers in (self.network_.sizes, sizes))
+            raise ValueError(f"cannot go on with a network {made} as {asked}: call fit with warm_start=False")
+        training = self._weigh(training)
+        as_sample_weight(training.weight, len(training.X), np.dtype(np.float64))  # a split may have left only zeros
+        try:
+            if self.solver == "lbfgs":
+                self._fit_lbfgs(training)
+            else:
+                self._fit_stochastic(training, validation, incremental)
+        except DivergedError as error:  # scikit-learn's type of error
+            raise ValueError(f"Solver produced non-finite parameter weights: {error}") from error
+        return self
+
+    def _check_parameters(self, has_validation_data: bool, incremental: bool) -> None:
+        self._validate_params()
+        if self.early_stopping and incremental:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        if self.solver == "lbfgs":
+            given = {"dropout": bool(np.any(self.dropout)), "clip_norm": self.clip_norm is not None}
+            given["validation_data"] = has_validation_data
+            if any(given.values()):
+                names = ", ".join(name for name, is_given in given.items() if is_given)
+                raise ValueError(f"solver='lbfgs' takes no {names}: use 'adam' or 'sgd'")
+
+    def _check_samples(self, X: Any, y: Any, sample_weight: Any, fresh: bool = False, classes: Any = None) -> Samples:
+        numeric = is_regressor(self)
+        X, y = validate_data(self, X, y, reset=fresh, multi_output=True, y_numeric=numeric, **self._accepted())
+        X = dense(X)
+        weight = None if sample_weight is None else as_sample_weight(sample_weight, len(X), np.dtype(np.float64))
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        return Samples(X, self._check_targets(y, fresh, classes), weight)
+
+    def _accepted(self) -> dict[str, Any]:
+        """For `validate_data`: what is one of these types stays as it is, everything else becomes the first."""
+        wanted = np.float64 if self.dtype is None else check_dtype(self.dtype)
+        return {"accept_sparse": ("csr", "csc"), "dtype": (wanted, np.float64, np.float32, np.uint8)}
+
+    def _split(self, samples: Samples, validation_data: Any, random: Any) -> tuple[Samples, Samples | None]:
+        if validation_data is not None:
+            try:
+                return samples, self._check_samples(*(*check_validation_data(validation_data), None)[:3])
+            except ValueError as error:
+                raise ValueError(f"validation_data: {error}") from error
+        if not self.early_stopping or self.solver == "lbfgs":
+            return samples, None
+        index, held_out = train_test_split(
+            np.arange(len(samples.X)),
+            random_state=random,
+            test_size=self.validation_fraction,
+            stratify=samples.y if self._stratify else None,
+        )
+        if len(held_out) < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
+            )
+        return samples.rows(index), samples.rows(held_out)
+
+    def _begin(self, sizes: tuple[int, ...], weights: list, random: Any, given: np.dtype) -> None:
+        """A new network, and nothing learned so far."""
+        self.network_ = Network(
+            sizes,
+            hidden=_ACTIVATIONS.get(self.activation, self.activation),
+            output=_ACTIVATIONS.get(self.out_activation_, self.out_activation_),
+            dropout=self.dropout,
+            seed=int(random.randint(np.iinfo(np.int32).max)),
+            dtype=self.dtype or ("float32" if given == np.float32 else "float64"),
+            scale=1.0,
+            backend=self.backend,
+            threads=self.threads,
+        )
+        self.network_.set_weights(weights)
+        self.n_iter_ = self.t_ = 0
+        self._state: tuple[str, TrainingState] | None = None
+
+    def _fit_stochastic(self, samples: Samples, validation: Samples | None, incremental: bool) -> None:
+        network, n = self.network_, len(samples.X)
+        batch_size = self._batch_size(n)
+        decay = self.alpha / (batch_size * (1.0 if samples.weight is None else float(samples.weight.mean())))
+        progress = Progress(self, samples, batch_size, decay, validation)
+        state = self._resumed() if incremental else None
+        self.n_iter_ = 0
+        try:
+            network.fit(
+                samples.X,
+                samples.y,
+                epochs=(state.epoch if state else 0) + 1 if incremental else self.max_iter,
+                batch_size=batch_size,
+                optimizer=self._optimizer(decay),
+                validation_data=validation and tuple(validation),
+                sample_weight=samples.weight,
+                shuffle=self.shuffle,
+                callbacks=[progress],
+                resume=state,
+                verbose=False,
+            )
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=4)
+        else:
+            if not incremental and not progress.has_ended:
+                words = f"{self.solver} has come to max_iter={self.max_iter} epochs and still improves: raise max_iter"
+                warn_of_convergence(words)
+        if self.early_stopping and self._best_weights is not None:
+            network.set_weights(self._best_weights)
+
+    def _batch_size(self, n: int) -> int:
+        if self.batch_size == "auto":
+            return min(200, n)
+        if self.batch_size > n:
+            warnings.warn(f"batch_size={self.batch_size} is more than the {n} samples, which it is now", stacklevel=5)
+        return int(min(self.batch_size, n))
+
+    def _optimizer(self, decay: float) -> Optimizer:
+        common: dict[str, Any] = {"weight_decay": decay, "clip_norm": self.clip_norm}
+        rate = self.learning_rate_init
+        if self.solver == "adam":
+            return Adam(rate, self.beta_1, self.beta_2, self.epsilon, **common)
+        return SGD(rate, self.momentum, nesterov=self.nesterovs_momentum and self.momentum > 0, **common)
+
+    def _resumed(self) -> TrainingState | None:
+        """Where the last run with this solver ended, with the weights as they are now, for data of any kind."""
+        if self._state is None or self._state[0] != self.solver:
+            return None
+        state, network = self._state[1], self.network_
+        arrays = state.arrays | {"parameters": network.kernels.to_numpy(network.parameters)}
+        return replace(state, settings={}, stopped=False, arrays=arrays)
+
+    def _fit_lbfgs(self, samples: Samples) -> None:
+        decay = self.alpha / (len(samples.X) if samples.weight is None else float(samples.weight.sum()))
+        self.n_iter_ = 0
+
+        def show(loss: float) -> None:
+            self.n_iter_ += 1
+            if self.verbose:
+                print(f"Iteration {self.n_iter_}, loss = {loss:.8f}")
+
+        loss, complaint = minimize(
+            self.network_,
+            samples.X,
+            samples.y,
+            sample_weight=samples.weight,
+            weight_decay=decay,
+            iterations=self.max_iter,
+            evaluations=self.max_fun,
+            tolerance=self.tol,
+            callback=show,
+        )
+        penalty = self._penalty(decay)
+        self.loss_ = self._loss_factor * (loss - penalty) + penalty
+        if complaint:
+            warn_of_convergence(
+                f"lbfgs ended before the gradient was below tol={self.tol} ({complaint}): raise max_iter, or scale "
+                "the samples as sklearn.preprocessing does"
+            )
+
+    def _penalty(self, decay: float) -> float:
+        """What L2 regularization adds to the loss."""
+        if decay == 0:
+            return 0.0
+        return 0.5 * decay * sum(float(np.vdot(W, W)) for W, _ in self.network_.get_weights())
+
+    # ---- answers ----
+
+    def _outputs(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, **self._accepted())
+        return self.network_.predict_proba(dense(X))
+
+
+stochastic = available_if(MLPEstimator._is_stochastic)
+
+
+def _as_sizes(hidden_layer_sizes: Any) -> list[int]:
+    return list(hidden_layer_sizes) if isinstance(hidden_layer_sizes, Iterable) else [hidden_layer_sizes]
+
+
+def _draw_weights(sizes: tuple[int, ...], activation: str, random: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What scikit-learn's networks begin with, drawn in its order: the same for the same `random_state`.
+
+    References
+    ----------
+    Glorot & Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010, eq. 16.
+    """
+    weights = []
+    for n_in, n_out in itertools.pairwise(sizes):
+        limit = np.sqrt((2.0 if activation == "logistic" else 6.0) / (n_in + n_out))
+        weights.append((random.uniform(-limit, limit, (n_in, n_out)), random.uniform(-limit, limit, n_out)))
+    return weights
+
+
+def dense(X: Any) -> np.ndarray:
+    """A sparse matrix as an array."""
+    return X.toarray() if hasattr(X, "toarray") else X
+
+
+def _read_only(array: Any) -> np.ndarray:
+    array.flags.writeable = False
+    return array
