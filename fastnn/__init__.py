@@ -1,7 +1,16 @@
 """Feed-forward networks: one back-propagation source on numpy, numba-jitted CPU kernels, or CuPy on the GPU."""
 
-from fastnn import datasets
+from fastnn import datasets, plots
 from fastnn.backends import BackendInfo, available_backends, set_backend, use_backend
+from fastnn.callbacks import (
+    Callback,
+    Checkpoint,
+    CSVLog,
+    EarlyStopping,
+    LearningRateSchedule,
+    ReduceLROnPlateau,
+    TensorBoard,
+)
 from fastnn.errors import (
     BackendError,
     DataError,
@@ -10,6 +19,7 @@ from fastnn.errors import (
     DivergedError,
     FastnnError,
     FileFormatError,
+    MissingLibraryError,
     SettingError,
 )
 from fastnn.history import History
@@ -27,23 +37,32 @@ __all__ = [
     "AdamW",
     "BackendError",
     "BackendInfo",
+    "CSVLog",
+    "Callback",
+    "Checkpoint",
     "Constant",
     "Cosine",
     "DataError",
     "DatasetUnavailableError",
     "DeviceMemoryError",
     "DivergedError",
+    "EarlyStopping",
     "Exponential",
     "FastnnError",
     "FileFormatError",
     "History",
+    "LearningRateSchedule",
+    "MissingLibraryError",
     "Network",
     "RMSprop",
+    "ReduceLROnPlateau",
     "SettingError",
     "Step",
+    "TensorBoard",
     "available_backends",
     "datasets",
     "load",
+    "plots",
     "set_backend",
     "train_many",
     "use_backend",

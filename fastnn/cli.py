@@ -11,22 +11,26 @@ from collections.abc import Sequence
 
 import fastnn
 from fastnn.bench import command, doctor, which
-from fastnn.commands import backends, data, evaluate, predict, train
+from fastnn.commands import backends, completion, convert, data, evaluate, plot, predict, sweep, train
 from fastnn.commands.options import INTERRUPTED, UsageError
 from fastnn.errors import BackendError, DatasetUnavailableError, FastnnError
 
-__all__ = ["main"]
+__all__ = ["main", "make_parser"]
 
 FAILED, USAGE, UNAVAILABLE = 1, 2, 3
 
 _COMMANDS = {
     "train": (train, "train a network and print its test accuracy"),
+    "sweep": (sweep, "compare settings of the hyperparameters, and test the best"),
     "evaluate": (evaluate, "loss and accuracy of a saved network"),
     "predict": (predict, "what a saved network says of images"),
+    "convert": (convert, "turn a network's file into one of another format"),
+    "plot": (plot, "draw what a run or a saved network learned"),
     "backends": (backends, "which backends are ready, and which one is chosen"),
     "bench": (command, "compare the backends on this machine, and write a report"),
     "which": (which, "the fastest backend here for a network, and where the time goes"),
     "doctor": (doctor, "what is wrong with this installation, and what to do about it"),
+    "completion": (completion, "what a shell needs to complete these commands and their options"),
     "data": (data, "the datasets; with a name, get that one and describe it"),
 }
 
@@ -34,7 +38,7 @@ _COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     try:
-        options = _parser().parse_args(arguments)
+        options = make_parser().parse_args(arguments)
         code = options.run(options)
         sys.stdout.flush()
         return code
@@ -60,7 +64,8 @@ def _fail(error: object, code: int) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
     parser = argparse.ArgumentParser(
         prog="fastnn",
         description="Feed-forward networks on numpy, numba or CuPy.",

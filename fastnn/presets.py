@@ -5,6 +5,8 @@ from typing import Any
 __all__ = ["DEFAULTS", "PRESETS"]
 
 DEFAULTS: dict[str, Any] = {
+    "dataset": "auto",
+    "validation": 0.0,
     "layers": [784, 128, 10],
     "hidden": "relu",
     "output": "softmax",
@@ -20,8 +22,10 @@ DEFAULTS: dict[str, Any] = {
     "momentum": None,
     "nesterov": None,
     "weight_decay": None,
+    "clip_norm": None,
     "dropout": 0.0,
     "schedule": "constant",
+    "patience": None,
     "dtype": "float32",
     "seed": 0,
 }

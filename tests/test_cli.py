@@ -1,5 +1,6 @@
 """The command: results on stdout, errors and progress on stderr, exit codes, Ctrl-C, pipes."""
 
+import csv
 import json
 import os
 import pty
@@ -75,6 +76,7 @@ def test_train_json(quick, capsys, tmp_path):
         "beta2": 0.999,
         "epsilon": 1e-8,
         "weight_decay": 0.0,
+        "clip_norm": None,
     }
     assert len(result["history"]["loss"]) == 2
     assert 0.5 < result["test_accuracy"] <= 1
@@ -251,6 +253,88 @@ def test_progress_is_drawn_on_a_terminal_s_stderr(quick):
     assert "accuracy=" in drawn
     assert "samples/s" in drawn
     assert "epoch 2/2" not in output
+
+
+# ---- train: what goes on around it ----
+
+
+def test_validation_data_are_held_out(quick, capsys, tmp_path):
+    log = tmp_path / "log.csv"
+    assert main([*quick, "--validation", "0.25", "--log", str(log)]) == 0
+    out = capsys.readouterr().out
+    assert "val loss  val accuracy" in out
+    rows = list(csv.DictReader(log.read_text().splitlines()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert f"{float(rows[1]['val_loss']):.5f}" in out
+
+
+def test_training_stops_when_validation_gets_no_better(quick, capsys):
+    options = ["--validation", "0.5", "--patience", "2", "--epochs", "500", "--learning-rate", "0.5", "--json"]
+    assert main([*quick, *options]) == 0
+    history = json.loads(capsys.readouterr().out)["history"]
+    assert len(history["loss"]) == int(np.argmin(history["val_loss"])) + 3 < 500
+    assert history["samples"] == 300
+
+
+def test_a_gradient_is_clipped(quick, capsys):
+    assert main([*quick, "--clip-norm", "1e-9", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["settings"]["optimizer"]["clip_norm"] == 1e-9
+    assert result["history"]["loss"][1] == pytest.approx(result["history"]["loss"][0], rel=1e-3)
+
+
+def test_a_run_goes_on_from_its_checkpoint(quick, capsys, tmp_path):
+    whole, checkpoint = tmp_path / "whole", tmp_path / "run"
+    options = ["--optimizer", "adam", "--validation", "0.2", "--dropout", "0.2"]
+    assert main([*quick, *options, "--epochs", "4", "--save", str(whole)]) == 0
+    assert main([*quick, *options, "--checkpoint", str(checkpoint), "--resume"]) == 0
+    capsys.readouterr()
+    # nothing but the file and how far to go: the rest is in it
+    assert main(["train", "--checkpoint", str(checkpoint), "--resume", "--epochs", "4", "--backend", "numpy"]) == 0
+    assert len(re.findall(r"^ +\d  +\d\.\d+ ", capsys.readouterr().out, re.MULTILINE)) == 4
+    mine, other = fastnn.load(checkpoint, backend="numpy"), fastnn.load(whole, backend="numpy")
+    np.testing.assert_array_equal(mine.parameters, other.parameters)
+    assert mine.history.val_loss == other.history.val_loss
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--resume"], "--resume needs --checkpoint FILE"),
+        (["--patience", "2"], "--patience needs --validation"),
+        (["--validation", "1"], "--validation must be at least 0 and less than 1"),
+        (["--validation", "0.2", "--patience", "0"], "patience must be a whole number of at least 1"),
+        (["--clip-norm", "0"], "clip_norm must be a finite number > 0"),
+        (["--checkpoint", "{folder}/none/run"], "there is no folder"),
+        (["--checkpoint", "{folder}/model", "--resume"], "is a network, not a checkpoint"),
+        (["--checkpoint", "{folder}/run", "--resume", "--batch-size", "32"], "batch_size 64, now 32"),
+        (["--checkpoint", "{folder}/other", "--resume"], "was not written by `fastnn train`"),
+    ],
+)
+def test_what_cannot_be_gone_on_with(quick, capsys, tmp_path, options, words):
+    assert (
+        main([*quick, "--epochs", "1", "--checkpoint", str(tmp_path / "run"), "--save", str(tmp_path / "model")]) == 0
+    )
+    net = fastnn.Network([4, 2], backend="numpy")
+    net.fit(np.ones((4, 4)), [0, 1, 0, 1], epochs=1, callbacks=[fastnn.Checkpoint(tmp_path / "other")])
+    capsys.readouterr()
+    assert main([*quick, *(option.format(folder=tmp_path) for option in options)]) in (1, 2)
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("fastnn ev", "evaluate"), ("fastnn train --optimizer ada", "adam adamw"), ("fastnn train --preset q", "quick")],
+)
+def test_bash_completes(line, expected, tmp_path):
+    pytest.importorskip("shtab")
+    script, words = tmp_path / "completion", line.split()
+    script.write_text(run("completion", "bash").stdout)
+    ask = f"source {script}; COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _shtab_fastnn; echo ${{COMPREPLY[@]}}"
+    done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True)
+    assert done.stdout.split() == expected.split()
 
 
 # ---- the other commands ----

@@ -1,4 +1,4 @@
-"""What the documentation shows is run: README's Python, and the examples in docstrings."""
+"""What the documentation shows is run: README's Python and its commands, and the examples in docstrings."""
 
 import doctest
 import importlib
@@ -10,22 +10,73 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+COMMANDS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+INSTALLATION = re.compile(r"python3 -m venv \.venv && \.venv/bin/pip install -q -e \S+ && |\.venv/bin/pip install.*")
+ELSEWHERE = {  # commands that take a minute or more, and where they are run
+    ".venv/bin/fastnn bench\n": "tests/test_harness.py, with less to measure",
+    ".venv/bin/python -m pytest -q\n": "by .ci/run",
+}
+
+
+def documented(folder, package):
+    """Names of a package's modules that have examples."""
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        if re.search(r"^ +>>> |^>>> ", path.read_text(encoding="utf-8"), re.MULTILINE):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            yield ".".join((package, *(part for part in parts if part != "__init__")))
+
+
+MODULES = [
+    *documented("fastnn", "fastnn"),
+    *documented("kernels", "fastnn.kernels"),
+    *documented("bench", "fastnn.bench"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where README's blocks are run, one after the other: what one leaves, the next may read."""
+    return tmp_path_factory.mktemp("readme")
+
+
+def run(command, folder, **options):
+    environment = {key: value for key, value in os.environ.items() if key != "FASTNN_BACKEND"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False, **options
+    )
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[f"block {i}" for i in range(1, len(BLOCKS) + 1)])
-def test_readme_s_python_runs(block, tmp_path):
-    environment = {key: value for key, value in os.environ.items() if key != "FASTNN_BACKEND"}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", block],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+def test_readme_s_python_runs(block, folder):
+    done = run([sys.executable, "-W", "error", "-c", block], folder)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("block", COMMANDS, ids=[f"block {i}" for i in range(1, len(COMMANDS) + 1)])
+def test_readme_s_commands_run(block, folder):
+    """But for what installs, which CI does before the tests."""
+    commands = INSTALLATION.sub("", block)
+    if commands in ELSEWHERE or not commands.strip():
+        pytest.skip(f"run {ELSEWHERE.get(commands, 'by .ci/run: it installs')}")
+    done = run(["bash", "-euo", "pipefail", "-c", commands.replace(".venv/bin/", "")], folder)
+    assert done.returncode == 0, done.stderr
+
+
+def test_commands_that_are_run_elsewhere_are_still_in_readme():
+    assert set(ELSEWHERE) <= {INSTALLATION.sub("", block) for block in COMMANDS}
+
+
+def test_a_block_that_fails_is_noticed(folder):
+    with pytest.raises(AssertionError):
+        test_readme_s_python_runs("import fastnn\nfastnn.no_such_name", folder)
+    with pytest.raises(AssertionError):
+        test_readme_s_commands_run(
+            "python3 -m venv .venv && .venv/bin/pip install -q -e . && .venv/bin/fastnn trai\n", folder
+        )
 
 
 def test_readme_has_the_commands_that_ci_and_newcomers_run():
@@ -33,8 +84,21 @@ def test_readme_has_the_commands_that_ci_and_newcomers_run():
     assert "pytest" in re.search(r"^## Run the tests.*?^```sh\n(.*?)^```", README, re.M | re.S)[1]
 
 
-@pytest.mark.parametrize("module", ["fastnn.choices", "fastnn.network", "fastnn.datasets"])
-def test_examples_in_docstrings(module):
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_in_docstrings(module, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     result = doctest.testmod(importlib.import_module(module))
     assert result.attempted > 0
     assert result.failed == 0
+
+
+def test_public_functions_and_classes_have_examples():
+    """Of those that people begin with."""
+    for module in (
+        "fastnn.network",
+        "fastnn.many",
+        "fastnn.callbacks",
+        "fastnn.sweeps.sweeping",
+        "fastnn.plots.curves",
+    ):
+        assert module in MODULES

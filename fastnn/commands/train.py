@@ -2,22 +2,34 @@
 
 import argparse
 import dataclasses
+import os
 import sys
 from typing import Any
 
 from fastnn import datasets
-from fastnn.arguments import check_count
+from fastnn.arguments import check_count, check_finite
+from fastnn.callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, TensorBoard
 from fastnn.choices import check_choice, parse_choice
-from fastnn.commands.options import INTERRUPTED, add_common, add_dataset, load_dataset, parse_layers, usage
+from fastnn.commands.options import (
+    INTERRUPTED,
+    UsageError,
+    add_common,
+    add_dataset,
+    load_dataset,
+    parse_layers,
+    usage,
+)
 from fastnn.commands.printing import backend_json, dataset_json, number, plural, print_json, print_result
+from fastnn.datasets.holding_out import hold_out
 from fastnn.errors import DivergedError
 from fastnn.history import History
 from fastnn.losses import check_loss
 from fastnn.network import Network
 from fastnn.optimizers import OPTIMIZERS, Optimizer
+from fastnn.plots import Live
 from fastnn.presets import DEFAULTS, PRESETS
 from fastnn.schedules import as_schedule
-from fastnn.storage import check_writable
+from fastnn.storage import check_writable, load_state
 
 __all__ = ["add_options", "run"]
 
@@ -25,6 +37,8 @@ __all__ = ["add_options", "run"]
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
     add_dataset(parser)
+    parser.set_defaults(dataset=None)  # so that it is known whether it was given
+    parser.add_argument("--validation", type=float, metavar="X", help="share of the training samples that is held out")
     parser.add_argument("--preset", help=f"a recipe whose settings the other options change: {', '.join(PRESETS)}")
     parser.add_argument("--layers", metavar="N,N,...", help="features, hidden units, classes; default: 784,128,10")
     parser.add_argument("--hidden", help="activation of the hidden layers; default: relu")
@@ -39,9 +53,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--momentum", type=float, metavar="X", help="of sgd; default: 0")
     parser.add_argument("--nesterov", action="store_true", default=None, help="with momentum, look ahead")
     parser.add_argument("--weight-decay", type=float, metavar="X", help="L2, of weights but not of biases; default: 0")
+    parser.add_argument("--clip-norm", type=float, metavar="X", help="scale a gradient of larger norm down to this")
     parser.add_argument("--dropout", type=float, metavar="X", help="share of hidden units; default: 0")
     parser.add_argument("--schedule", help="constant, 'exponential(0.999)', 'step(10, 0.1)', cosine; default: constant")
     parser.add_argument("--seed", type=int, metavar="N", help="of weights, sample order and dropout; default: 0")
+    parser.add_argument(
+        "--patience", type=int, metavar="N", help="stop after N epochs without a better validation loss"
+    )
+    parser.add_argument("--checkpoint", metavar="FILE", help="write the state of the run there after every epoch")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint, if there is one yet")
+    parser.add_argument("--live", action="store_true", help="draw the curves while training, in a terminal")
+    parser.add_argument("--log", metavar="FILE", help="write a line an epoch to a CSV file")
+    parser.add_argument("--tensorboard", metavar="FOLDER", help="write what TensorBoard shows")
     parser.add_argument("--save", metavar="FILE", help="write the trained network to a safetensors file")
     add_common(parser)
 
@@ -52,26 +75,26 @@ def run(options: argparse.Namespace) -> int:
     with usage():
         network = _make_network(settings, options)
         optimizer = _make_optimizer(settings)
-        schedule = as_schedule(settings["schedule"])
         loss = check_loss(settings["loss"], network.output)
-        epochs = check_count("epochs", settings["epochs"], least=0)
-        batch_size = check_count("batch_size", settings["batch_size"])
+        fit: dict[str, Any] = {
+            "epochs": check_count("epochs", settings["epochs"], least=0),
+            "batch_size": check_count("batch_size", settings["batch_size"]),
+            "loss": loss,
+            "optimizer": optimizer,
+            "schedule": as_schedule(settings["schedule"]),
+            "callbacks": _make_callbacks(settings, options),
+            "resume": _checkpoint(options),
+        }
     if options.save:
         check_writable(options.save)
-    dataset = load_dataset(options.dataset)
+    dataset = load_dataset(settings["dataset"])
+    (x, y), validation = _split(dataset, settings)
     if not options.json:
         _print_head(network, dataset, settings, optimizer, loss)
     interrupted = False
     try:
-        network.fit(
-            dataset.x_train,
-            dataset.y_train,
-            epochs=epochs,
-            batch_size=batch_size,
-            loss=loss,
-            optimizer=optimizer,
-            schedule=schedule,
-        )
+        with usage():
+            network.fit(x, y, validation_data=validation, **fit)
     except KeyboardInterrupt:
         interrupted = True
     except DivergedError:
@@ -92,13 +115,54 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    """Defaults, changed by the preset, changed by what was given."""
+    """Defaults, changed by the checkpoint that is gone on with, by the preset, by what was given."""
     with usage():
+        checkpoint = _checkpoint(options)
+        before = load_state(checkpoint).notes if checkpoint else {}
+        if checkpoint and not before:
+            raise UsageError(
+                f"{checkpoint} was not written by `fastnn train`: go on with it by Network.fit(resume=...)"
+            )
         preset = PRESETS[check_choice("preset", options.preset, PRESETS)] if options.preset else {}
         given = {k: v for k, v in vars(options).items() if k in DEFAULTS and v is not None}
         if "layers" in given:
             given["layers"] = parse_layers(given["layers"])
-    return DEFAULTS | preset | given
+    return DEFAULTS | before | preset | given
+
+
+def _checkpoint(options: argparse.Namespace) -> str | None:
+    """The file to go on with: the first of many calls with the same options finds none."""
+    if options.resume and not options.checkpoint:
+        raise UsageError("--resume needs --checkpoint FILE: the file to go on with")
+    return options.checkpoint if options.resume and os.path.exists(options.checkpoint) else None
+
+
+def _make_callbacks(settings: dict[str, Any], options: argparse.Namespace) -> list[Callback]:
+    callbacks: list[Callback] = []
+    if not 0 <= check_finite("--validation", settings["validation"]) < 1:
+        raise ValueError(f"--validation must be at least 0 and less than 1, got {settings['validation']}")
+    if settings["patience"] is not None:
+        if not settings["validation"]:
+            raise ValueError("--patience needs --validation: the share of the training samples to hold out")
+        callbacks.append(EarlyStopping("val_loss", settings["patience"]))
+    if options.live:
+        callbacks.append(Live())
+    if options.log:
+        callbacks.append(CSVLog(options.log))
+    if options.tensorboard:
+        callbacks.append(TensorBoard(options.tensorboard))
+    if options.checkpoint:
+        callbacks.append(Checkpoint(options.checkpoint, notes=settings))
+    return callbacks
+
+
+def _split(dataset: datasets.Dataset, settings: dict[str, Any]) -> tuple[tuple[Any, Any], tuple[Any, Any] | None]:
+    """What is learned from, and what is held out to validate with."""
+    x, y, share = dataset.x_train, dataset.y_train, settings["validation"]
+    if not share:
+        return (x, y), None
+    training, held_out = hold_out((x, y), share, settings["seed"] or 0, labels=y)
+    return (training[0], training[1]), (held_out[0], held_out[1])
 
 
 def _make_network(settings: dict[str, Any], options: argparse.Namespace) -> Network:
@@ -110,7 +174,7 @@ def _make_network(settings: dict[str, Any], options: argparse.Namespace) -> Netw
 
 def _make_optimizer(settings: dict[str, Any]) -> Optimizer:
     optimizer = parse_choice("optimizer", settings["optimizer"], OPTIMIZERS)
-    names = ("learning_rate", "momentum", "nesterov", "weight_decay")
+    names = ("learning_rate", "momentum", "nesterov", "weight_decay", "clip_norm")
     given = {name: settings[name] for name in names if settings[name] is not None}
     unknown = [name for name in given if not hasattr(optimizer, name)]
     if unknown:
@@ -137,11 +201,14 @@ def _print_head(
 
 
 def _print_history(history: History) -> None:
-    print("\nepoch      loss  accuracy  seconds")
+    validated = "  val loss  val accuracy" if history.val_loss else ""
+    print(f"\nepoch      loss  accuracy{validated}  seconds")
     for i in range(history.epochs):
         partial = "  (part of an epoch: interrupted)" if history.interrupted and i == history.epochs - 1 else ""
-        row = f"{i + 1:5d}  {history.loss[i]:8.5f}  {history.accuracy[i]:8.4f}  {history.seconds[i]:7.3f}"
-        print(row + partial)
+        row = f"{i + 1:5d}  {history.loss[i]:8.5f}  {history.accuracy[i]:8.4f}"
+        if history.val_loss:
+            row += f"  {history.val_loss[i]:8.5f}  {history.val_accuracy[i]:12.4f}"
+        print(f"{row}  {history.seconds[i]:7.3f}{partial}")
 
 
 def _train_json(
