@@ -313,7 +313,7 @@ FAULTS = {
         "{\n  if (thr",
     ),
     "squares that overflow": ("clip", "optimizers.cu", "(double)grads[i] * grads[i]", "grads[i] * grads[i]"),
-    "a share of the norm forgotten": ("clip", "optimizers.cu", "i < shares;", "i < shares - 1;"),
+    "a share of the norm forgotten": ("clip", "optimizers.cu", "i = 0; i < shares;", "i = 1; i < shares;"),
     "shared memory beyond its end": (
         "loss_gradient",
         "sums.cuh",

@@ -88,12 +88,16 @@ def plain(text: str, width: int = 32) -> str:
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
-    """Write a figure to `path`, whole or not at all, in the format that its suffix names.
+    """Write a figure to `path`, whole or not at all, in the format that its suffix names; an SVG the same each time.
 
     Raises
     ------
     OSError
         If the file cannot be written.
     """
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)
+    from matplotlib import rc_context
+
+    kind = path.suffix[1:].lower()
+    same_each_time: dict[str, Any] = {"metadata": {"Date": None}} if kind == "svg" else {}
+    with atomic_path(path) as temporary, rc_context({"svg.hashsalt": "fastnn"}):
+        figure.savefig(temporary, format=kind, dpi=150, **same_each_time)
