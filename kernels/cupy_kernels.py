@@ -67,7 +67,7 @@ __all__ = [
 ]
 
 _WARPS = 32  # of the one block that sums up the loss
-_BLOCKS = 64  # that sum up the gradient's squares; each thread reads their sums
+_BLOCKS = 64  # at most, that sum up the gradient's squares: each thread reads their sums
 
 
 # ---- the batch ------------------------------------------------------------------------------------------------------
@@ -141,9 +141,11 @@ def dense_sgd(x, delta, rates, step, weight_decay, W, b, team):
 
 
 def clip(grads, max_norm, team):
-    sums, threads = team.sums(_BLOCKS), 256
-    team.start("optimizers.cu", "sum_squares", _BLOCKS, threads, 8 * threads // 32, grads, sums, grads.size)
-    team.each("optimizers.cu", "clip", grads.size, grads, sums, _BLOCKS, float(max_norm), grads.size)
+    threads = 256
+    blocks = min(_BLOCKS, -(-grads.size // threads))
+    sums = team.sums(blocks)
+    team.start("optimizers.cu", "sum_squares", blocks, threads, 8 * threads // 32, grads, sums, grads.size)
+    team.each("optimizers.cu", "clip", grads.size, grads, sums, blocks, float(max_norm), grads.size)
 
 
 def sgd(params, grads, velocity, rates, step, momentum, nesterov, weight_decay, n_weights, team):
