@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from fastnn.bench import verdicts
+from fastnn.bench import formatting, verdicts
 from fastnn.bench.contenders import YARDSTICK
 from fastnn.bench.machine import identity
-from fastnn.bench.report import read_results
+from fastnn.bench.results import read_results
 
 import fastnn
 
@@ -105,11 +105,12 @@ def per_peak(kernel: dict[str, Any], peaks: list[list[float]]) -> np.ndarray:
 def case_changes(before: dict[str, Any], after: dict[str, Any], generator: np.random.Generator) -> Iterator[Change]:
     both = [{name: seconds(case, name) for name in case["summary"]} for case in (before, after)]
     relative = all(YARDSTICK in case for case in both)
-    where = f"{'-'.join(map(str, after['sizes']))}, batch {after['batch_size']}"
     for name in both[0]:
         if name in both[1] and name != YARDSTICK:
-            logs = [log_ratios(case[name], case[YARDSTICK]) if relative else log_samples(case[name]) for case in both]
-            yield Change("case", where, name, ratio(*logs, generator), relative)
+            logs = [
+                verdicts.pair(case[name], case[YARDSTICK]) if relative else log_samples(case[name]) for case in both
+            ]
+            yield Change("case", formatting.case(after), name, ratio(*logs, generator), relative)
 
 
 def case_key(case: dict[str, Any]) -> tuple:
@@ -126,10 +127,6 @@ def seconds(case: dict[str, Any], name: str) -> list[list[float]]:
 
 def log_samples(launches: list[list[float]]) -> np.ndarray:
     return verdicts.pair(launches, [[1.0] * len(launch) for launch in launches])
-
-
-def log_ratios(launches: list[list[float]], yardstick: list[list[float]]) -> np.ndarray:
-    return verdicts.pair(launches, yardstick)
 
 
 def ratio(before: np.ndarray, after: np.ndarray, generator: np.random.Generator) -> verdicts.Comparison:

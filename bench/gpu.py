@@ -166,12 +166,12 @@ def measure(
     begin = time.monotonic()
     ready_by = begin + STARTING * (deadline - begin)
     with runner.contest(everyone, task, together=True, deadline=ready_by) as contest:
-        result |= {"settings": contest.settings, "skipped": contest.skipped}
+        result |= {"settings": contest.settings, "skipped": contest.workers.skipped}
         result["reference"], expected = reference_loss(contest)
         result["reference_loss"] = runner.finite(expected)
         result["first_loss"] = {name: runner.finite(loss) for name, loss in contest.losses.items()}
         for name, why in runner.disagreeing(contest.losses, expected, everyone).items():
-            contest.leave_out(name, why)
+            contest.workers.leave_out(name, why)
         alone = train(contest, list(contest.workers), dict.fromkeys(contest.workers, 1), PATIENCE, end)
         if not alone:
             return
@@ -186,7 +186,7 @@ def measure(
             names = map(str, generator.permutation(sorted(contest.workers)))
             for name, value in train(contest, names, epochs, PATIENCE + took, end).items():
                 seconds[name].append(value)
-            for name in contest.skipped:
+            for name in contest.workers.skipped:
                 seconds.pop(name, None)
             took = time.monotonic() - start
 
@@ -198,7 +198,7 @@ def reference_loss(contest: runner.Contest) -> tuple[str, float]:
     all, which is wrong only if half of them are, in the same way.
     """
     if REFERENCE in contest.workers:
-        contest.workers.pop(REFERENCE).close()
+        contest.workers.end(REFERENCE)
         return contest.settings[REFERENCE]["backend"], contest.losses.pop(REFERENCE)
     losses = [loss for loss in contest.losses.values() if math.isfinite(loss)]
     return "median", statistics.median(losses) if losses else math.nan
@@ -218,7 +218,7 @@ def train(
         except WorkerError as error:
             if time.monotonic() >= end:
                 return {}
-            contest.leave_out(name, str(error))
+            contest.workers.leave_out(name, str(error))
     return seconds
 
 

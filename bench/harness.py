@@ -12,14 +12,13 @@ from fastnn.bench import sections
 from fastnn.bench.contenders import Field
 from fastnn.bench.levels import LEVELS
 from fastnn.bench.machine import environment
+from fastnn.bench.results import KIND, SCHEMA_VERSION
 
 from fastnn.backends import available_backends
 from fastnn.datasets import Dataset
 
-__all__ = ["SCHEMA_VERSION", "measure"]
+__all__ = ["measure"]
 
-SCHEMA_VERSION = 1
-KIND = "fastnn bench"
 SHARES = {"kernels": 0.12, "throughput": 0.66, "crossover": 0.22}  # of the time that is left for them
 
 

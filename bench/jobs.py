@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from fastnn.bench import recipe, reference
 from fastnn.bench.trainers import LEARNING_RATE, Make, Task
+from threadpoolctl import threadpool_limits
 
 import fastnn
 
@@ -27,15 +28,17 @@ def check(kept: dict[str, Any], backend: str, precision: str | None, task: Task)
     Outputs of a mini-batch, its loss, its gradients, and what some steps of plain SGD change in the weights.
     """
     rows, weights = task.batch_size, reference.as_float64(task.weights)
-    chosen, trained = choose_samples(task, weights)
-    x, y = task.x[chosen], task.y[chosen]
-    exact = x[:rows] / 255.0
+    with threadpool_limits(task.threads):
+        chosen, trained = choose_samples(task, weights)
+        x, y = task.x[chosen], task.y[chosen]
+        exact = x[:rows] / 255.0
+        outputs = reference.forward(weights, exact)[-1]
+        loss, gradients = reference.loss_and_gradients(weights, exact, y[:rows])
     network = fastnn.Network(task.sizes, backend=backend, precision=precision, threads=task.threads)
     network.set_weights(task.weights)
-    loss, gradients = reference.loss_and_gradients(weights, exact, y[:rows])
     own_loss, own_gradients = network.gradients(x[:rows], y[:rows])
     errors = {
-        "outputs": off([network.predict_proba(x[:rows])], [reference.forward(weights, exact)[-1]]),
+        "outputs": off([network.predict_proba(x[:rows])], [outputs]),
         "loss": off([np.array(own_loss)], [np.array(loss)]),
         "gradients": off(flat(own_gradients), flat(gradients)),
     }
@@ -90,9 +93,10 @@ def trace_reference(kept: dict[str, Any], task: Task, orders: list[np.ndarray]) 
     """The same in float64 and plain numpy."""
     weights, result = task.weights, []
     x = task.x / 255.0
-    for order in orders:
-        weights, losses = reference.train(weights, x, task.y, order, task.batch_size, LEARNING_RATE)
-        result += losses
+    with threadpool_limits(task.threads):  # what is loaded already does not look at the environment
+        for order in orders:
+            weights, losses = reference.train(weights, x, task.y, order, task.batch_size, LEARNING_RATE)
+            result += losses
     return result
 
 

@@ -15,7 +15,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-__all__ = ["cpu_model", "cpu_quota", "device", "environment", "identity", "load_average", "usable_cores"]
+__all__ = [
+    "cpu_model",
+    "cpu_quota",
+    "device",
+    "environment",
+    "identity",
+    "load_average",
+    "package_version",
+    "usable_cores",
+]
 
 MORE_PACKAGES = (
     "fastnn-mlp",
@@ -55,7 +64,7 @@ def environment(threads: int) -> dict[str, Any]:
         "numba_threading_layer": threading_layer(),
         "device": device(),
         "backends": {name: info.state for name, info in backends.items()},
-        "versions": {package: _version(package) for package in (*runner.PACKAGES, *MORE_PACKAGES)},
+        "versions": {package: package_version(package) for package in (*runner.PACKAGES, *MORE_PACKAGES)},
         "variables": variables(os.environ),
     }
 
@@ -200,7 +209,8 @@ def variables(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """None if it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from fastnn.bench import runner, verdicts
+from fastnn.bench import formatting, runner, verdicts
 from fastnn.bench.peak import Peak
 from fastnn.bench.trainers import TRAINERS, Task
 
@@ -47,7 +47,7 @@ def measure(task: Task, names: list[str], rounds: int, generator: np.random.Gene
     contenders = {name: contender(name, task.threads) for name in names}
     with runner.contest(contenders, task, cores=task.threads) as contest:
         for name, why in runner.disagreeing(contest.losses, contest.losses[REFERENCE], contenders).items():
-            contest.leave_out(name, why)
+            contest.workers.leave_out(name, why)
         seconds: dict[str, list[float]] = {name: [] for name in contest.workers}
         shares: dict[str, list[float]] = {name: [] for name in contest.workers}
         epochs = max(1, round(LEAST_SECONDS / min(contest.run(name, 1) for name in contest.workers)))
@@ -68,7 +68,7 @@ def measure(task: Task, names: list[str], rounds: int, generator: np.random.Gene
         "seconds": seconds,
         "shares_of_peak": shares,
         "first_loss": contest.losses,
-        "skipped": contest.skipped,
+        "skipped": contest.workers.skipped,
     }
 
 
@@ -78,8 +78,7 @@ def measure(task: Task, names: list[str], rounds: int, generator: np.random.Gene
 def show(result: dict[str, Any], generator: np.random.Generator) -> None:
     steps, own = result["steps"], result["seconds"].get(OWN)
     low, peak, high = (q / 1e9 for q in verdicts.quartiles(result["peak"]))
-    name = f"{'-'.join(map(str, result['sizes']))}, batch {result['batch_size']}"
-    print(f"\n{name}: peak {peak:.0f} GFLOP/s [{low:.0f}, {high:.0f}]")
+    print(f"\n{formatting.case(result)}: peak {peak:.0f} GFLOP/s [{low:.0f}, {high:.0f}]")
 
     def describe(name: str, values: Sequence[float]) -> str:
         low, median, high = (q / steps * 1e6 for q in verdicts.quartiles(values))
@@ -107,7 +106,7 @@ def summarize(results: list[dict[str, Any]]) -> None:
         print(f"\nnumba against the fastest peer in each: {each}; geometric mean {mean:.2f}")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each (default: 7)")
     parser.add_argument("--samples", type=int, default=60_000, help="of an epoch (default: 60000)")
@@ -117,7 +116,7 @@ def main() -> None:
     parser.add_argument("--networks", metavar="N-N-N,...", help="default: those of the comparison")
     parser.add_argument("--batch-sizes", metavar="N,...", help="default: 64,256")
     parser.add_argument("--json", metavar="FILE", help="write all samples there")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     names = [name.strip() for name in options.only.split(";")] if options.only else list(TRAINERS)
     unknown = [name for name in names if name not in TRAINERS]
     if unknown or options.rounds < 2:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fastnn.bench.contenders import AGAIN
-from fastnn.bench.report import read_results
+from fastnn.bench.formatting import network, ratio
+from fastnn.bench.results import read_results
 
 FOLDER = Path(__file__).resolve().parent.parent  # of a clone
 BLOCK = re.compile(r"(<!-- figures: (\S+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
@@ -27,7 +28,7 @@ def figures(results: dict[str, Any]) -> str:
     for case in cases:
         cells = [ratio(case["comparisons"].get(name)) for name in names]
         speed = f"{case['summary'][reference]['samples_per_second']:,.0f}"
-        lines.append(row(["-".join(map(str, case["sizes"])), str(case["batch_size"]), speed, *cells]))
+        lines.append(row([network(case["sizes"]), str(case["batch_size"]), speed, *cells]))
     return "\n".join([*lines, "", *accuracies(results)]) + "\n"
 
 
@@ -41,12 +42,6 @@ def paragraph(results: dict[str, Any]) -> str:
         "intervals; where one holds 1 there is no difference. The control, the same backend under two names, showed no "
         f"difference in {clean} of {len(controls)} cases."
     )
-
-
-def ratio(comparison: dict[str, Any] | None) -> str:
-    if comparison is None:
-        return "-"
-    return f"{comparison['ratio']:.2f} [{comparison['low']:.2f}, {comparison['high']:.2f}]"
 
 
 def accuracies(results: dict[str, Any]) -> list[str]:

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from fastnn.bench.machine import package_version
 from fastnn.bench.trainers import Make, Task
-from fastnn.bench.workers import Worker, WorkerError
+from fastnn.bench.workers import Crew
 
 import fastnn
 from fastnn.datasets import Dataset
@@ -78,40 +79,32 @@ def train(kept: dict[str, Any], orders: list[np.ndarray]) -> tuple[float, float]
 
 
 class Contest:
-    """The workers of one task.
+    """One task, trained epoch by epoch by each of a crew.
 
     Attributes
     ----------
-    workers : dict of str to Worker
-        Those that are still in it.
+    workers : Crew
+        Those that are still in it, and who is left out.
     settings : dict of str to dict
         Of `trainers.Loop`.
     losses : dict of str to float
         Mean loss of the first epoch of all that trained one.
-    skipped : dict of str to str
-        Who is left out, and why.
     """
 
-    def __init__(self, contenders: Mapping[str, Contender], task: Task, cores: int | None) -> None:
-        self.workers: dict[str, Worker] = {}
+    def __init__(self, workers: Crew, contenders: Mapping[str, Contender], task: Task) -> None:
+        self.workers = workers
         self.settings: dict[str, dict[str, Any]] = {}
         self.losses: dict[str, float] = {}
-        self.skipped: dict[str, str] = {}
-        self._contenders, self._task, self._cores = contenders, task, cores
+        self._contenders, self._task = contenders, task
         self._orders = {name: orders(task.sizes, len(task.x)) for name in contenders}
 
-    def begin(self, names: Iterable[str], deadline: float | None) -> None:
-        """Have some of them train their first epoch, all at the same time."""
-        names = list(names)
-        for name in names:
-            self.workers[name] = Worker(self._contenders[name].environment, self._cores)
-        for name in names:
-            self.workers[name].ask(prepare, self._contenders[name].make, self._task)
-        self.settings |= self._answers(names, deadline)
-        names = [name for name in names if name in self.workers]
-        for name in names:
-            self._ask(name, 1)
-        self.losses |= {name: loss for name, (_, loss) in self._answers(names, deadline).items()}
+    def begin(self, names: Iterable[str], deadline: float | None = None) -> None:
+        """Have some of them train their first epoch, all at the same time; who has not at `deadline` is left out."""
+        made = {name: (prepare, self._contenders[name].make, self._task) for name in names}
+        settings = self.workers.call_all(made, deadline)
+        trained = {name: (train, self._next_orders(name, 1)) for name in settings}
+        self.settings |= settings
+        self.losses |= {name: loss for name, (_, loss) in self.workers.call_all(trained, deadline).items()}
 
     def run(self, name: str, epochs: int, deadline: float | None = None) -> float:
         """Have one of them train its next epochs; returns the seconds of one.
@@ -121,36 +114,11 @@ class Contest:
         WorkerError
             As `Worker.answer`.
         """
-        self._ask(name, epochs)
-        seconds, _ = self.workers[name].answer(deadline)
-        self.workers[name].suspend()
+        seconds, _ = self.workers.call(name, train, self._next_orders(name, epochs), deadline=deadline)
         return seconds / epochs
 
-    def leave_out(self, name: str, why: str) -> None:
-        """End one of them."""
-        self.skipped[name] = why
-        self.workers.pop(name).close()
-
-    def close(self) -> None:
-        """End all."""
-        for worker in self.workers.values():
-            worker.dismiss()
-        for worker in self.workers.values():
-            worker.close()
-
-    def _ask(self, name: str, epochs: int) -> None:
-        self.workers[name].resume()
-        self.workers[name].ask(train, [next(self._orders[name]) for _ in range(epochs)])
-
-    def _answers(self, names: Iterable[str], deadline: float | None) -> dict[str, Any]:
-        answers = {}
-        for name in names:
-            try:
-                answers[name] = self.workers[name].answer(deadline)
-                self.workers[name].suspend()
-            except WorkerError as error:
-                self.leave_out(name, str(error))
-        return answers
+    def _next_orders(self, name: str, epochs: int) -> list[np.ndarray]:
+        return [next(self._orders[name]) for _ in range(epochs)]
 
 
 @contextmanager
@@ -175,13 +143,13 @@ def contest(
     deadline : float or None
         Who has not trained it then, by `time.monotonic`, is left out.
     """
-    started = Contest(contenders, task, cores)
-    try:
+    with Crew(cores) as workers:
+        started = Contest(workers, contenders, task)
         for names in [list(contenders)] if together else [[name] for name in contenders]:
+            for name in names:
+                workers.start(name, contenders[name].environment)
             started.begin(names, deadline)
         yield started
-    finally:
-        started.close()
 
 
 def disagreeing(losses: Mapping[str, float], expected: float, contenders: Mapping[str, Contender]) -> dict[str, str]:
@@ -214,14 +182,7 @@ def print_rows(
 def environment(threads: int) -> dict[str, Any]:
     """What the figures depend on."""
     import platform
-    from importlib import metadata
 
-    versions: dict[str, str | None] = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
     backend = fastnn.available_backends()["numba"]
     return {
         "platform": f"{platform.system()} {platform.machine()}",
@@ -229,7 +190,7 @@ def environment(threads: int) -> dict[str, Any]:
         "cpu": backend.reason,
         "cores": os.cpu_count(),
         "threads": threads,
-        "versions": versions,
+        "versions": {package: package_version(package) for package in PACKAGES},
     }
 
 

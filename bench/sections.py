@@ -7,18 +7,18 @@ section's time is over. See `fastnn.bench.verdicts` for what is made of the samp
 import functools
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
-from fastnn.bench import jobs, startup, verdicts
+from fastnn.bench import jobs, runner, startup, verdicts
 from fastnn.bench.contenders import Entry, Field
 from fastnn.bench.levels import Case, Level
 from fastnn.bench.recipe import RECIPE
-from fastnn.bench.runner import make_task, orders, prepare, train
+from fastnn.bench.runner import Contest, make_task, orders
 from fastnn.bench.trainers import LEARNING_RATE, Task, make_fastnn
-from fastnn.bench.workers import Worker, WorkerError
+from fastnn.bench.workers import Crew, WorkerError
 
 from fastnn.datasets import Dataset
 
@@ -50,64 +50,16 @@ class Setting(NamedTuple):
 # ---- workers --------------------------------------------------------------------------------------------------------
 
 
-class Crew:
-    """A worker for each of some contenders, suspended but for the time that it has something to do.
-
-    One that fails is left out, and why is in `skipped`.
-    """
-
-    def __init__(self, entries: Mapping[str, Entry], cores: int) -> None:
-        self.skipped: dict[str, str] = {}
-        self._workers = {name: Worker(entry.contender.environment, cores) for name, entry in entries.items()}
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._workers
-
-    @property
-    def names(self) -> list[str]:
-        return list(self._workers)
-
-    def call(self, name: str, function: Callable, *arguments: Any) -> Any:
-        """What one of them answers; None if it failed."""
-        return self.call_all({name: (function, *arguments)}).get(name)
-
-    def call_all(self, requests: Mapping[str, tuple]) -> dict[str, Any]:
-        """The answers of those who could, all at work at the same time."""
-        requests = {name: request for name, request in requests.items() if name in self._workers}
-        for name, request in requests.items():
-            self._workers[name].resume()
-            self._workers[name].ask(*request)
-        answers = {}
-        for name in requests:
-            try:
-                answers[name] = self._workers[name].answer()
-                self._workers[name].suspend()
-            except WorkerError as error:
-                self.leave_out(name, str(error))
-        return answers
-
-    def leave_out(self, name: str, why: str) -> None:
-        self.skipped[name] = why
-        self._workers.pop(name).close()
-
-    def close(self) -> None:
-        for worker in self._workers.values():
-            worker.dismiss()
-        for worker in self._workers.values():
-            worker.close()
-
-
 @contextmanager
 def crew(entries: Mapping[str, Entry], cores: int) -> Iterator[Crew]:
-    """Workers that end with the block."""
-    started = Crew(entries, cores)
-    try:
-        yield started
-    finally:
-        started.close()
+    """A worker for each of some contenders, in a block that ends them."""
+    with Crew(cores) as workers:
+        for name, entry in entries.items():
+            workers.start(name, entry.contender.environment)
+        yield workers
 
 
-def shuffled(setting: Setting, names: Sequence[str]) -> list[str]:
+def shuffled(setting: Setting, names: Iterable[str]) -> list[str]:
     return [str(name) for name in setting.generator.permutation(sorted(names))]
 
 
@@ -132,7 +84,7 @@ def gate_networks(setting: Setting, workers: Crew, case: Case) -> list[dict[str,
     samples = jobs.GATE_SAMPLES * case.batch_size
     task = make_task(case.sizes, case.batch_size, samples, setting.threads, setting.data)
     entries = setting.field.of("backend")
-    asked = {name: (jobs.check, entries[name].backend, entries[name].precision, task) for name in workers.names}
+    asked = {name: (jobs.check, entries[name].backend, entries[name].precision, task) for name in workers}
     rows = []
     for name, errors in workers.call_all(asked).items():
         limits = GATE[entries[name].precision]
@@ -143,7 +95,7 @@ def gate_networks(setting: Setting, workers: Crew, case: Case) -> list[dict[str,
 def gate_kernels(setting: Setting, workers: Crew) -> list[dict[str, Any]]:
     entries, sizes = setting.field.of("backend"), setting.level.kernel_networks[0]
     asked = {}
-    for name in workers.names:
+    for name in workers:
         backend, precision = entries[name].backend, entries[name].precision
         asked[name] = (jobs.prepare_kernels, backend, precision, sizes, 64, setting.threads, None)
     rows = []
@@ -195,13 +147,13 @@ def launch_kernels(setting: Setting, end: float) -> tuple[dict[tuple, dict[str, 
         for sizes in setting.level.kernel_networks:
             for name, entry in entries.items():
                 asked = (jobs.prepare_kernels, entry.backend, entry.precision, sizes, 64, setting.threads, None)
-                for row in workers.call(name, *asked) or []:
+                for row in workers.attempt(name, *asked) or []:
                     row = {"contender": name, **row, "seconds": []}
                     found.setdefault(kernel_key(row), row)  # networks have some in common
         while len(peaks) < 3 or time.monotonic() < end:
             for place in setting.generator.permutation(len(found)):
                 row = list(found.values())[place]
-                took = workers.call(row["contender"], jobs.time_kernel, row["index"], 2e-3)
+                took = workers.attempt(row["contender"], jobs.time_kernel, row["index"], 2e-3)
                 if took is not None:
                     row["seconds"].append(took)
             peaks.append(setting.peak())
@@ -221,43 +173,45 @@ class Launch:
     """The workers of one launch, ready to train one task after the other."""
 
     def __init__(self, setting: Setting, workers: Crew, entries: Mapping[str, Entry]) -> None:
-        self.setting, self.workers, self.entries = setting, workers, entries
+        self.setting, self.workers = setting, workers
+        self.contenders = {name: entry.contender for name, entry in entries.items()}
 
     def begin(self, task: Task) -> dict[str, float]:
         """Give all of them the task, and have them train an epoch of it; returns its loss."""
-        self._orders = {name: orders(task.sizes, len(task.x)) for name in self.entries}
-        self.workers.call_all({name: (jobs.forget_peak,) for name in self.workers.names})
-        made = {name: (prepare, self.entries[name].contender.make, task) for name in self.workers.names}
-        self.workers.call_all(made)
-        trained = {name: (train, [next(self._orders[name])]) for name in self.workers.names}
-        return {name: loss for name, (_, loss) in self.workers.call_all(trained).items()}
+        self.contest = Contest(self.workers, self.contenders, task)
+        self.workers.call_all(dict.fromkeys(self.workers, (jobs.forget_peak,)))
+        self.contest.begin(self.workers)
+        return self.contest.losses
 
     def run(self, name: str, epochs: int) -> float | None:
-        """Seconds of an epoch, of so many; None if it failed."""
-        answer = self.workers.call(name, train, [next(self._orders[name]) for _ in range(epochs)])
-        return answer and answer[0] / epochs
+        """Seconds of an epoch, of so many; None if it failed, and is left out."""
+        try:
+            return self.contest.run(name, epochs)
+        except WorkerError as error:
+            self.workers.leave_out(name, str(error))
+            return None
 
     def measure(self, least: float, end: float, what: str) -> dict[str, Any]:
         """Seconds of an epoch of each, round by round until `end`, and the machine's peak beside each of them."""
         seconds: dict[str, list[float]] = {}
         peaks: dict[str, list[float]] = {}
-        once = {name: self.run(name, 1) for name in self.workers.names}
+        once = {name: self.run(name, 1) for name in self.workers}
         known = [took for took in once.values() if took is not None]
         if not known:
             return {"seconds": {}, "peaks": {}}
         epochs = max(1, round(least / min(known)))
         while len(next(iter(seconds.values()), [])) < LEAST_ROUNDS or time.monotonic() < end:
             this = {}
-            for name in shuffled(self.setting, self.workers.names):
+            for name in shuffled(self.setting, self.workers):
                 peak = self.setting.peak()
                 this[name] = self.run(name, epochs)
                 if peak is not None:
                     peaks.setdefault(name, []).append((peak + self.setting.peak()) / 2)
             if any(took is None for took in this.values()):  # who fails now was never there
                 seconds = {name: values for name, values in seconds.items() if name in self.workers}
-            for name in self.workers.names:
+            for name in self.workers:
                 seconds.setdefault(name, []).append(this[name])
-            if not self.workers.names:
+            if not self.workers:
                 break
             self.setting.tick(what)
         return {"seconds": seconds, "peaks": peaks}
@@ -277,12 +231,12 @@ def throughput(setting: Setting, end: float) -> tuple[list[dict[str, Any]], dict
                 setting.tick(what)
                 task = make_task(case.sizes, case.batch_size, case.samples, setting.threads, setting.data)
                 losses = launch.begin(task)
-                for name, why in disagreeing(losses, field, entries).items():
+                for name, why in disagreeing(losses, field).items():
                     workers.leave_out(name, f"{case}: {why}")
                 left = total - number * len(cases) - i
                 slice_end = time.monotonic() + max(0.0, end - time.monotonic()) / left
                 result["launches"].append(launch.measure(LEAST_SECONDS, slice_end, what))
-                result["memory"] |= workers.call_all({name: (jobs.peak_memory,) for name in workers.names})
+                result["memory"] |= workers.call_all(dict.fromkeys(workers, (jobs.peak_memory,)))
             skipped |= workers.skipped
     for result in cases:
         summarize(setting, result)
@@ -302,17 +256,10 @@ def new_case(setting: Setting, case: Case) -> dict[str, Any]:
     }
 
 
-def disagreeing(losses: Mapping[str, float], field: Field, entries: Mapping[str, Entry]) -> dict[str, str]:
+def disagreeing(losses: Mapping[str, float], field: Field) -> dict[str, str]:
     """Whose first epoch has another mean loss than the reference's, which has passed the gate."""
-    expected = losses.get(field.reference)
-    if expected is None:
-        return {}
-    wrong = {}
-    for name, loss in losses.items():
-        error = abs(loss - expected) / expected
-        if not error <= entries[name].contender.tolerance:
-            wrong[name] = f"its loss {loss:.6f} is not {expected:.6f}: off by {error:.1e}"
-    return wrong
+    contenders = {name: entry.contender for name, entry in field.entries.items()}
+    return runner.disagreeing(losses, losses[field.reference], contenders) if field.reference in losses else {}
 
 
 def summarize(setting: Setting, result: dict[str, Any]) -> None:
@@ -431,8 +378,8 @@ def curves(setting: Setting) -> dict[str, Any]:
             for name, entry in entries.items():
                 setting.tick("loss curves")
                 make = functools.partial(make_fastnn, backend=entry.backend, dtype=dtype)
-                found[dtype][name] = workers.call(name, jobs.trace, make, task, order)
-        expected = workers.call(name64, jobs.trace_reference, task, order)
+                found[dtype][name] = workers.attempt(name, jobs.trace, make, task, order)
+        expected = workers.attempt(name64, jobs.trace_reference, task, order)
     divergence, exact = ({name: diverge(v, expected) for name, v in traces.items() if v} for traces in found.values())
     passed = all(row["largest"] <= CURVE_TOLERANCE for row in divergence.values())
     return {
@@ -464,11 +411,11 @@ def accuracy(setting: Setting, dataset: str) -> dict[str, Any]:
     """Training by the recipe to its end, seed by seed, each in a fresh process."""
     entries, runs = setting.field.of("backend"), []
     for seed in range(setting.level.seeds):
-        for name in shuffled(setting, list(entries)):
+        for name in shuffled(setting, entries):
             entry = entries[name]
             with crew({name: entry}, setting.threads) as workers:
                 asked = (jobs.train_recipe, entry.backend, entry.precision, seed, setting.threads, dataset)
-                if run := workers.call(name, *asked):
+                if run := workers.attempt(name, *asked):
                     runs.append({"contender": name, **run})
             setting.tick("accuracy")
     recipe = {name: value for name, value in RECIPE.items() if value is not None}

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["FASTER", "SAME", "SLOWER", "Comparison", "compare", "compare_launches", "interval", "quartiles", "resample"]
+__all__ = ["FASTER", "SAME", "SLOWER", "Comparison", "compare", "compare_launches", "quartiles", "resample"]
 
 FASTER, SLOWER, SAME = "faster", "slower", "no difference"
 LEAST_DIFFERENCE = 0.02  # smaller ones are left alone, however sure: the placement of code and data alone makes some
@@ -83,12 +83,6 @@ def resample(values: np.ndarray, generator: np.random.Generator, draws: int = DR
     drawn = values[launches[..., None], rounds]
     drawn[np.arange(values.shape[1]) >= counts[launches][..., None]] = np.nan  # as many as the launch has
     return np.nanmedian(drawn.reshape(draws, -1), axis=1)
-
-
-def interval(values: Sequence[float], generator: np.random.Generator) -> tuple[float, float]:
-    """99 % bootstrap interval of the median of values of one launch."""
-    low, high = np.quantile(resample(np.array([values], np.float64), generator), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:

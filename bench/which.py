@@ -83,7 +83,7 @@ def measure(sizes: tuple[int, ...], batch_size: int, field: Any, threads: int, s
     for number in range(LAUNCHES):
         with sections.crew(field.entries, threads) as workers:
             launch = sections.Launch(setting, workers, field.entries)
-            wrong = sections.disagreeing(launch.begin(task), field, field.entries)
+            wrong = sections.disagreeing(launch.begin(task), field)
             for name, why in wrong.items():
                 workers.leave_out(name, why)
             left = max(0.0, end - time.monotonic()) / (LAUNCHES - number)
@@ -137,12 +137,12 @@ def time_kernels(setting: Any, workers: Any, sizes: tuple[int, ...], batch_size:
     from fastnn.bench import jobs
 
     only, result = [kernel for kernels in PARTS.values() for kernel in kernels], {}
-    for name in workers.names:
+    for name in workers:
         entry = setting.field.entries[name]
         asked = (jobs.prepare_kernels, entry.backend, entry.precision, sizes, batch_size, setting.threads, only)
         result[name] = dict.fromkeys(only, 0.0)
-        for row in workers.call(name, *asked) or []:
-            samples = [workers.call(name, jobs.time_kernel, row["index"], 2e-3) for _ in range(7)]
+        for row in workers.attempt(name, *asked) or []:
+            samples = [workers.attempt(name, jobs.time_kernel, row["index"], 2e-3) for _ in range(7)]
             result[name][row["kernel"]] += statistics.median(took for took in samples if took is not None)
     return result
 

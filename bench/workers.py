@@ -10,17 +10,16 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
 import fastnn
 
-__all__ = ["Worker", "WorkerError"]
+__all__ = ["Crew", "Worker", "WorkerError"]
 
-
-SPIN_SECONDS = 0.2  # for which threads go on to look for work, see `Worker.suspend`
+SPIN_SECONDS = 0.2  # for which threads go on to look for work, see `Worker._suspend`
 
 
 class WorkerError(Exception):
@@ -61,7 +60,7 @@ def end_with_parent() -> None:
 
 
 class Worker:
-    """The parent's side of a worker.
+    """The parent's side of a worker, whose process is suspended from each answer to the next request.
 
     Parameters
     ----------
@@ -82,6 +81,7 @@ class Worker:
     def ask(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Request ``function(kept, *arguments)``; both are pickled, so it is a function of a module."""
         self._busy = True
+        self._resume()
         with suppress(OSError):  # if it is dead, `answer` says so
             self._pipe.send((function, arguments))
 
@@ -108,6 +108,7 @@ class Worker:
         self._busy = False
         if isinstance(answer, str):
             raise WorkerError(answer)
+        self._suspend()
         return answer[0]
 
     def call(self, function: Callable[..., Any], *arguments: Any, deadline: float | None = None) -> Any:
@@ -115,7 +116,7 @@ class Worker:
         self.ask(function, *arguments)
         return self.answer(deadline)
 
-    def suspend(self) -> None:
+    def _suspend(self) -> None:
         """Take the cores from it, where the system can.
 
         A process that waits for its next request may still have threads that spin for work: those of OpenBLAS do so for
@@ -126,7 +127,7 @@ class Worker:
         else:
             time.sleep(SPIN_SECONDS)
 
-    def resume(self) -> None:
+    def _resume(self) -> None:
         """Let it go on."""
         if hasattr(signal, "SIGCONT"):
             self._send_signal(signal.SIGCONT)
@@ -138,7 +139,7 @@ class Worker:
 
     def dismiss(self) -> None:
         """Let it end by itself, or end it if it has something to do."""
-        self.resume()
+        self._resume()
         if self._busy:
             self._process.kill()
         else:
@@ -151,3 +152,84 @@ class Worker:
         self._process.join(5)
         self._process.kill()
         self._pipe.close()
+
+
+class Crew:
+    """Workers by name, in a block that ends them.
+
+    Parameters
+    ----------
+    cores : int or None
+        How many of the machine's each of them may use; None: all.
+
+    Attributes
+    ----------
+    skipped : dict of str to str
+        Who is left out, and why.
+    """
+
+    def __init__(self, cores: int | None = None) -> None:
+        self.skipped: dict[str, str] = {}
+        self._workers: dict[str, Worker] = {}
+        self._cores = cores
+
+    def __enter__(self) -> "Crew":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers.values():
+            worker.dismiss()
+        for worker in self._workers.values():
+            worker.close()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._workers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._workers))  # of those who are there now: some may go before it is through
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def start(self, name: str, environment: Mapping[str, str]) -> None:
+        """Add one whose process has these variables."""
+        self._workers[name] = Worker(environment, self._cores)
+
+    def call(self, name: str, function: Callable[..., Any], *arguments: Any, deadline: float | None = None) -> Any:
+        """What one of them answers; it stays whether it can or not.
+
+        Raises
+        ------
+        WorkerError
+            As `Worker.answer`.
+        """
+        return self._workers[name].call(function, *arguments, deadline=deadline)
+
+    def attempt(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What one of them answers; None if it cannot, and is left out, or was before."""
+        return self.call_all({name: (function, *arguments)}).get(name)
+
+    def call_all(self, requests: Mapping[str, tuple], deadline: float | None = None) -> dict[str, Any]:
+        """The answers ``{name: answer}`` to ``{name: (function, *arguments)}``, all at work at the same time.
+
+        Who cannot, or has not answered at `deadline`, is left out.
+        """
+        asked = [name for name in requests if name in self]
+        for name in asked:
+            self._workers[name].ask(*requests[name])
+        answers = {}
+        for name in asked:
+            try:
+                answers[name] = self._workers[name].answer(deadline)
+            except WorkerError as error:
+                self.leave_out(name, str(error))
+        return answers
+
+    def leave_out(self, name: str, why: str) -> None:
+        """End one of them, who should have gone on."""
+        self.skipped[name] = why
+        self.end(name)
+
+    def end(self, name: str) -> None:
+        """End one of them."""
+        self._workers.pop(name).close()

@@ -1,9 +1,9 @@
 """The comparison with other libraries: it measures what it says, and refuses what trains something else."""
 
 import json
-import os
 import subprocess
 import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,9 +15,17 @@ import fastnn
 SMALL = ["--dataset", "digits", "--samples", "1280", "--rounds", "2", "--batch-sizes", "64"]
 
 
-def run_command(*options, env=None):
-    command = [sys.executable, "-m", "fastnn.bench.peers", *SMALL, *options]
-    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300, check=False)
+@pytest.fixture
+def run_main(monkeypatch, capsys):
+    """A function that runs the command in this process, its measurements of no length; returns what it prints."""
+    monkeypatch.setattr(peers, "LEAST_SECONDS", 0.01)
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))  # workers would import pytest's
+
+    def run(*options):
+        peers.main([*SMALL, *options])
+        return capsys.readouterr().out
+
+    return run
 
 
 @pytest.fixture
@@ -30,35 +38,35 @@ def disagreeing(losses):
     return runner.disagreeing(losses, losses[peers.REFERENCE], contenders)
 
 
-def test_command_compares_and_writes(tmp_path):
+def test_command_compares_and_writes(run_main, tmp_path):
     file = tmp_path / "peers.json"
     names = "fastnn numba; plain numpy loop"
-    result = run_command("--only", names, "--networks", "784-12-10,784-9-8-10", "--json", str(file))
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count("plain numpy loop") == 2
-    assert "times as fast" in result.stdout
-    assert "of peak" in result.stdout
-    assert "geometric mean" in result.stdout
-    assert "left out" not in result.stdout
+    output = run_main("--only", names, "--networks", "784-12-10,784-9-8-10", "--json", str(file))
+    assert output.count("plain numpy loop") == 2
+    assert "times as fast" in output
+    assert "of peak" in output
+    assert "geometric mean" in output
+    assert "left out" not in output
     content = json.loads(file.read_text())
     assert content["schema_version"] == 1
     assert content["environment"]["threads"] >= 1
     assert [len(seconds) for result in content["results"] for seconds in result["seconds"].values()] == [2] * 6
 
 
-def test_missing_peer_is_named(tmp_path):
+def test_missing_peer_is_named(run_main, monkeypatch, tmp_path):
     (tmp_path / "jax.py").write_text("raise ImportError(\"No module named 'jax'\")")  # though it may be installed
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    result = run_command("--only", "JAX scan; fastnn numba", "--networks", "784-12-10", env=environment)
-    assert result.returncode == 0, result.stderr
-    assert "JAX scan             left out: not installed: No module named 'jax'" in result.stdout
+    monkeypatch.syspath_prepend(tmp_path)  # workers get it
+    output = run_main("--only", "JAX scan; plain numpy loop", "--networks", "784-12-10")
+    assert "JAX scan             left out: not installed: No module named 'jax'" in output
+    assert "plain numpy loop" in output
 
 
 @pytest.mark.parametrize(
     ("options", "words"), [(["--only", "Theano"], "no trainer Theano"), (["--rounds", "1"], "at least 2")]
 )
 def test_wrong_options_are_named(options, words):
-    result = run_command(*options)
+    line = [sys.executable, "-m", "fastnn.bench.peers", *SMALL, *options]
+    result = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 2
     assert words in result.stderr
 

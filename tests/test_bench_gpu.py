@@ -59,6 +59,13 @@ def quick(monkeypatch):
     monkeypatch.setattr(gpu, "CASES", {1: SMALL, 2: SMALL._replace(with_tf32=True)})
     monkeypatch.setattr(gpu, "LEAST_SECONDS", 0.01)
     monkeypatch.setattr(gpu, "MOST_ROUNDS", 4)
+    monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))  # workers would import pytest's
+
+
+@pytest.fixture
+def numpy_alone(monkeypatch):
+    """No process waits for a compiler, or for what it has left."""
+    monkeypatch.setattr(gpu, "reference_backend", lambda: "numpy")
 
 
 def float64_losses(task):
@@ -130,7 +137,7 @@ def test_backend_that_is_not_ready_is_named(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_interrupt_writes_what_there_is(tmp_path, quick, monkeypatch):
+def test_interrupt_writes_what_there_is(tmp_path, quick, numpy_alone, monkeypatch):
     """In the third round of the first case."""
     train, calls = gpu.train, []
 
@@ -152,7 +159,7 @@ def test_interrupt_writes_what_there_is(tmp_path, quick, monkeypatch):
 def test_workers_leave_the_interrupt_to_the_parent(task):
     contenders = {"one": gpu.contender("fastnn graph", None, "numpy")}
     with runner.contest(contenders, task) as contest:
-        os.kill(contest.workers["one"]._process.pid, signal.SIGINT)
+        os.kill(contest.workers._workers["one"]._process.pid, signal.SIGINT)
         assert contest.run("one", 2) > 0
 
 
@@ -212,7 +219,7 @@ FAILING = {
 }
 
 
-def test_who_fails_is_left_out_and_the_others_go_on(tmp_path, quick, monkeypatch):
+def test_who_fails_is_left_out_and_the_others_go_on(tmp_path, quick, numpy_alone, monkeypatch):
     monkeypatch.setattr(gpu, "PEERS", FAILING)
     monkeypatch.setattr(gpu, "NAMES", ("fastnn graph", *FAILING))
     monkeypatch.setattr(gpu, "PATIENCE", 1.0)
@@ -234,8 +241,8 @@ def test_who_fails_is_left_out_and_the_others_go_on(tmp_path, quick, monkeypatch
 def test_who_hangs_at_once_is_left_out(task):
     contenders = {"hanging": runner.Contender(functools.partial(make_tiring, device="", precision="", epochs=0), {}, 0)}
     with runner.contest(contenders, task, together=True, deadline=time.monotonic() + 1) as contest:
-        assert contest.skipped == {"hanging": "no answer in the time that there was"}
-        assert contest.workers == {}
+        assert contest.workers.skipped == {"hanging": "no answer in the time that there was"}
+        assert list(contest.workers) == []
 
 
 def test_budget_that_is_spent(tmp_path, quick, capsys):
@@ -248,13 +255,13 @@ def test_budget_that_is_spent(tmp_path, quick, capsys):
     assert capsys.readouterr().out.count("\n  left out: no time left\n") == 3
 
 
-def test_budget_bounds_the_rounds(tmp_path, quick, monkeypatch):
+def test_budget_bounds_the_rounds(tmp_path, quick, numpy_alone, monkeypatch):
     """However many are wanted."""
     monkeypatch.setattr(gpu, "LEAST_SECONDS", 0.1)
     monkeypatch.setattr(gpu, "MOST_ROUNDS", 10**6)
-    options = ["--backend", "numpy", "--cases", "1", "--only", "fastnn graph", "--budget", "4", *CASES_ALONE]
+    options = ["--backend", "numpy", "--cases", "1", "--only", "fastnn graph", "--budget", "3", *CASES_ALONE]
     _, content = run_main(tmp_path, *options)
-    assert content["seconds"] < 6
+    assert content["seconds"] < 5
 
 
 def test_round_that_is_cut_off_does_not_count():
@@ -264,7 +271,8 @@ def test_round_that_is_cut_off_does_not_count():
             raise WorkerError("no answer")
         return 1.0
 
-    contest = types.SimpleNamespace(run=run, leave_out=lambda name, why: pytest.fail("it is not its fault"))
+    workers = types.SimpleNamespace(leave_out=lambda name, why: pytest.fail("it is not its fault"))
+    contest = types.SimpleNamespace(run=run, workers=workers)
     assert gpu.train(contest, ["fast", "slow"], {"fast": 1, "slow": 1}, 1.0, time.monotonic() + 0.05) == {}
 
 
@@ -373,7 +381,7 @@ def diverge(histories):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda histories: time.sleep(0.3), "FAIL: by the clock"),
+        (lambda histories: time.sleep(0.2), "FAIL: by the clock"),
         (slow_down, "FAIL: by the clock"),
         (diverge, "FAIL: DivergedError: one of the networks diverged"),
         (lambda histories: histories.reverse(), "(limit 1e-03) of those of two trained alone"),
@@ -442,6 +450,7 @@ def test_section_that_fails_is_named_and_the_next_goes_on(error, tmp_path, quick
         raise error("so it is\nas the log says")
 
     monkeypatch.setattr(fastnn, "train_many", fail)
+    monkeypatch.setattr(gpu, "GOAL", 0.0)
     code, content = run_main(tmp_path, "--backend", "numba", *NO_CASE)
     assert code == 1
     assert content["many"]["error"] == f"{error.__name__}: so it is\nas the log says"

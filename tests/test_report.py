@@ -8,7 +8,9 @@ from html.parser import HTMLParser
 
 import pytest
 from bench_results import SPEED, make_results, only
-from fastnn.bench import plots, report
+from fastnn.bench import findings, formatting, plots, report, report_appendix, roofline_plot, terminal
+from fastnn.bench.plot_style import DARK, LIGHT, style
+from fastnn.bench.results import clean, comparable, measured_peaks
 
 import fastnn
 
@@ -18,6 +20,7 @@ for _name in ("matplotlib", "jinja2"):
 SECTIONS = ("gate", "throughput", "roofline", "accuracy", "curves", "crossover", "startup")
 HEADERS = ("environment", "dataset", "backends", "contenders", "skipped")
 VOID = {"meta", "img", "source"}
+FIGURES = dict(plots.DRAWN)
 
 
 class Page(HTMLParser):
@@ -64,25 +67,31 @@ def folder(results, tmp_path_factory):
 @pytest.fixture
 def text_only(monkeypatch):
     """Figures are what takes long; they have tests of their own."""
-    monkeypatch.setattr(plots, "DRAWN", ())
+    monkeypatch.setattr(plots, "DRAWN", {})
+
+
+@pytest.fixture
+def unsaved(monkeypatch):
+    """Figures are made, and not written."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: None)
 
 
 def render(results, folder):
     """(report.md, page) of results, after the terminal's table, which has to be there as well."""
     lines = report.table(results).splitlines()
-    assert 2 <= len(lines) <= report.LINES
-    assert all(line.isascii() and len(line) <= report.WIDTH for line in lines)
+    assert 2 <= len(lines) <= terminal.LINES
+    assert all(line.isascii() and len(line) <= terminal.WIDTH for line in lines)
     report.write_report(results, folder)
     page = Page((folder / "report.html").read_text(encoding="utf-8"))
     assert page.open == []
     return (folder / "report.md").read_text(encoding="utf-8"), page
 
 
-def draw_all(results):
+def draw(results, names=tuple(FIGURES)):
     """Names of the figures that there are; each is laid out, in which fonts and sizes could fail."""
     drawn = []
-    for name in plots.DRAWN:
-        figure = getattr(plots, name)(results, plots.LIGHT)
+    for name in names:
+        figure = FIGURES[name](results, LIGHT)
         if figure is not None:
             figure.draw_without_rendering()
             drawn.append(name)
@@ -96,7 +105,7 @@ def test_page_is_whole_and_loads_nothing(folder):
     text = (folder / "report.html").read_text(encoding="utf-8")
     page = Page(text)
     assert page.open == []
-    assert page.pictures == len(page.alts) == len(plots.DRAWN)
+    assert page.pictures == len(page.alts) == len(FIGURES)
     assert all(page.alts)
     assert all(load.startswith(("data:image/", "#")) for load in page.loads)
     assert not re.search(r"https?://|url\(|@import", text)
@@ -111,13 +120,13 @@ def test_anchors_lead_to_sections(folder):
 
 def test_page_has_both_themes(folder):
     text = (folder / "report.html").read_text(encoding="utf-8")
-    assert text.count('<source media="(prefers-color-scheme: dark)"') == len(plots.DRAWN)
+    assert text.count('<source media="(prefers-color-scheme: dark)"') == len(FIGURES)
     assert "@media (prefers-color-scheme: dark)" in text
 
 
 def test_markdown_links_the_plots(folder):
     links = re.findall(r"!\[.+\]\((.+)\)", (folder / "report.md").read_text(encoding="utf-8"))
-    assert {link.removeprefix("plots/").removesuffix(".png") for link in links} == set(plots.DRAWN)
+    assert {link.removeprefix("plots/").removesuffix(".png") for link in links} == set(FIGURES)
     for link in links:
         assert (folder / link).read_bytes().startswith(b"\x89PNG")
 
@@ -172,8 +181,8 @@ def test_table_stays_short(results):
     many |= {"interrupted": True, "dataset": {"name": "digits", "note": "no network " * 20}}
     many["environment"] |= {"dirty": True, "cgroup_quota": 1.5}
     lines = report.table(many).splitlines()
-    assert len(lines) <= report.LINES
-    assert all(len(line) <= report.WIDTH for line in lines)
+    assert len(lines) <= terminal.LINES
+    assert all(len(line) <= terminal.WIDTH for line in lines)
     assert any("more, in the report" in line for line in lines)
 
 
@@ -191,10 +200,11 @@ def test_each_section_may_be_missing(results, name, nothing, tmp_path, text_only
 
 
 @pytest.mark.parametrize("name", SECTIONS)
-def test_figures_without_a_section(results, name):
+def test_figures_without_a_section(results, name, monkeypatch):
+    monkeypatch.setattr(roofline_plot, "_label_kernels", lambda *_: None)  # which lays the figure out
     missing = {"throughput": {"throughput", "control"}, "curves": {"loss_curves"}, "gate": set(), "startup": set()}
     without = results | {name: None}
-    none = {figure for figure in plots.DRAWN if getattr(plots, figure)(without, plots.LIGHT) is None}
+    none = {figure for figure, make in FIGURES.items() if make(without, LIGHT) is None}
     assert none == missing.get(name, {name})
 
 
@@ -203,10 +213,10 @@ def test_nothing_measured_at_all(tmp_path):
     text, _ = render(bare | dict.fromkeys((*SECTIONS, *HEADERS, "reference", "control")), tmp_path)
     assert "Throughput was not measured" in text
     render(bare, tmp_path)
-    assert draw_all(bare) == []
+    assert draw(bare) == []
 
 
-def test_only_numpy(results, tmp_path):
+def test_only_numpy(results, tmp_path, unsaved):
     alone = only(results, ["numpy"])
     text, _ = render(alone, tmp_path)
     assert "Only one backend was measured (numpy)" in text
@@ -225,7 +235,7 @@ def test_contender_missing_from_some_parts(results, tmp_path, text_only):
     partial["curves"]["divergence"]["numba"]["largest"] = None
     text, _ = render(partial, tmp_path)
     assert "undecided in 1." in text
-    assert draw_all(partial) == list(plots.DRAWN)
+    assert draw(partial) == list(FIGURES)
 
 
 def test_interrupted(results, tmp_path, text_only):
@@ -243,7 +253,7 @@ def test_interrupted(results, tmp_path, text_only):
     assert "interrupted" in text
     assert any("interrupted" in word for word in page.words)
     assert "not run" in text
-    assert set(draw_all(report.comparable(report.clean(cut)))) == set(plots.DRAWN) - {"loss_curves"}
+    assert set(draw(comparable(clean(cut)))) == set(FIGURES) - {"loss_curves"}
 
 
 def test_long_names_and_low_precisions(results):
@@ -255,8 +265,8 @@ def test_long_names_and_low_precisions(results):
     for name, longer in names.items():
         text = text.replace(f'"{name}"', json.dumps(longer))
     renamed = json.loads(text)
-    assert draw_all(renamed) == list(plots.DRAWN)
-    assert all(len(line) <= report.WIDTH for line in report.table(renamed).splitlines())
+    assert draw(renamed) == list(FIGURES)
+    assert all(len(line) <= terminal.WIDTH for line in report.table(renamed).splitlines())
 
 
 def test_curves_that_are_equal_diverge_or_end_early(results):
@@ -264,9 +274,9 @@ def test_curves_that_are_equal_diverge_or_end_early(results):
     expected = curves["losses"]["float64, plain numpy"]
     losses = {"numba": expected, "numba, bf16": [*expected[:50], None, None], "JAX scan": [math.nan], "numpy": []}
     changed = make_results(curves=curves | {"losses": {"float64, plain numpy": expected} | losses})
-    assert draw_all(report.clean(changed)) == list(plots.DRAWN)
+    assert draw(clean(changed), ["loss_curves"]) == ["loss_curves"]
     alone = make_results(curves=curves | {"losses": {"numba": expected}, "reference": None, "tolerance": None})
-    assert draw_all(alone) == list(plots.DRAWN)
+    assert draw(alone, ["loss_curves"]) == ["loss_curves"]
 
 
 def test_wide_spread_of_speeds(results):
@@ -275,8 +285,8 @@ def test_wide_spread_of_speeds(results):
     for row in spread["throughput"]:
         row["summary"]["numba"]["samples_per_second"] *= 300
         row["comparisons"]["numba"] |= {"ratio": 570.0, "low": 560.0, "high": 580.0}
-    assert {axes.get_xscale() for axes in plots.throughput(spread, plots.LIGHT).axes} == {"log"}
-    assert draw_all(spread) == list(plots.DRAWN)
+    assert {axes.get_xscale() for axes in plots.throughput(spread, LIGHT).axes} == {"log"}
+    assert draw(spread, ["throughput", "control"]) == ["throughput", "control"]
 
 
 # ---- what it says ---------------------------------------------------------------------------------------------------
@@ -305,84 +315,82 @@ def test_names_make_no_markup(results, tmp_path, text_only):
     ],
 )
 def test_warnings(change, said):
-    assert [said in line for line in report.warnings(make_results(**change))] == [True]
+    assert [said in line for line in findings.warnings(make_results(**change))] == [True]
 
 
 def test_complete_results_warn_of_nothing(results):
-    assert report.warnings(results) == []
+    assert findings.warnings(results) == []
 
 
 def test_a_failed_gate_is_said(results):
     failed = make_results(gate=[results["gate"][0] | {"passed": False, "error": math.nan}, *results["gate"][1:]])
-    assert f"1 of {len(results['gate'])} checks against float64 FAILED: numpy (outputs)" in report.warnings(failed)[0]
+    assert f"1 of {len(results['gate'])} checks against float64 FAILED: numpy (outputs)" in findings.warnings(failed)[0]
     assert "NOT ALL" in report.table(failed)
-    networks, kernels = report.gate_section(report.clean(failed)).tables
+    networks, kernels = report_appendix.gate_section(clean(failed)).tables
     assert networks.rows[0][:3] == ["numpy", "784-30-10", "not finite of 1e-05 FAILED"]
     assert kernels.rows[0][:2] == ["dense 64 x 784 x 128", "2.1e-07 of 1e-05"]
 
 
 def test_a_backend_that_could_not_be_checked_is_said(results):
     row = {"contender": "numba", "sizes": [], "quantity": "it has stopped", "error": math.nan, "tolerance": 0.0}
-    stopped = report.clean(make_results(gate=[*results["gate"], row | {"passed": False}]))
-    assert "numba could not be checked: it has stopped" in report.gate_section(stopped).text
-    assert "numba (it has stopped)" in report.gate_text(stopped)
+    stopped = clean(make_results(gate=[*results["gate"], row | {"passed": False}]))
+    assert "numba could not be checked: it has stopped" in report_appendix.gate_section(stopped).text
+    assert "numba (it has stopped)" in findings.gate_text(stopped)
 
 
 def test_a_control_that_is_not_clean_is_said(results):
     unclean = json.loads(json.dumps(results))
     unclean["throughput"][0]["control"] |= {"ratio": 1.05, "low": 1.02, "high": 1.08, "verdict": "faster"}
-    assert any("differences below 8 %" in line for line in report.warnings(unclean))
+    assert any("differences below 8 %" in line for line in findings.warnings(unclean))
     assert "A/A NOT clean" in report.table(unclean)
-    assert "in 1 of 4 cases a difference is found" in report.control_text(unclean)
+    assert "in 1 of 4 cases a difference is found" in findings.control_text(unclean)
 
 
 def test_a_control_of_wide_intervals_is_not_called_clean(results):
     noisy = json.loads(json.dumps(results))
     noisy["throughput"][1]["control"] |= {"ratio": 1.3, "low": 0.7, "high": 1.5}
-    assert "noisy: do not believe differences below 50 %" in report.warnings(noisy)[0]
+    assert "noisy: do not believe differences below 50 %" in findings.warnings(noisy)[0]
     assert "A/A noisy" in report.table(noisy)
-    assert report.control_text(noisy).endswith("too noisy to tell more.")
+    assert findings.control_text(noisy).endswith("too noisy to tell more.")
     noisy["throughput"][1]["control"] |= {"high": 8.8}
-    assert "below a factor of 8.8" in report.warnings(noisy)[0]
-    lowest = plots.control(noisy, plots.LIGHT).axes[-1].get_xlim()[0]
+    assert "below a factor of 8.8" in findings.warnings(noisy)[0]
+    lowest = plots.control(noisy, LIGHT).axes[-1].get_xlim()[0]
     assert 0 < lowest < 0.7
 
 
 def test_the_peak_is_that_of_all_launches(results):
     row = results["throughput"][0]
-    assert len(report.measured_peaks(row)) == sum(
-        len(p) for launch in row["launches"] for p in launch["peaks"].values()
-    )
-    assert report.measured_peaks({"launches": [{"peaks": [1e9, None]}, {"peaks": {}}, {}]}) == [1e9]
+    assert len(measured_peaks(row)) == sum(len(p) for launch in row["launches"] for p in launch["peaks"].values())
+    assert measured_peaks({"launches": [{"peaks": [1e9, None]}, {"peaks": {}}, {}]}) == [1e9]
 
 
 def test_no_winner_is_claimed_without_a_verdict(results):
     close = json.loads(json.dumps(results))
     for row in close["throughput"]:
         row["comparisons"]["numba"] = {"ratio": 1.01, "low": 0.98, "high": 1.03, "verdict": "no difference"}
-    assert report.fastest(close).startswith("No backend is measurably faster than numpy here")
+    assert findings.fastest(close).startswith("No backend is measurably faster than numpy here")
     for row in close["throughput"]:
         row["comparisons"]["numba"] = {"ratio": 0.5, "low": 0.48, "high": 0.52, "verdict": "slower"}
-    assert report.fastest(close).startswith("No backend is faster than numpy")
+    assert findings.fastest(close).startswith("No backend is faster than numpy")
 
 
 def test_a_contender_keeps_its_colour(results):
-    for theme in (plots.LIGHT, plots.DARK):
-        styles = [plots.style(results, name, theme) for name in SPEED]
+    for theme in (LIGHT, DARK):
+        styles = [style(results, name, theme) for name in SPEED]
         assert len(set(styles)) == len(SPEED)
-        assert plots.style(only(results, ["numba"]), "numba", theme) == styles[1]
-        assert plots.style({}, "numba", theme) == styles[1]
+        assert style(only(results, ["numba"]), "numba", theme) == styles[1]
+        assert style({}, "numba", theme) == styles[1]
 
 
 @pytest.mark.parametrize(
     ("value", "said"), [(0, "0 B"), (612345, "612 kB"), (999.96e3, "1.00 MB"), (5, "5.00 B"), (1.2e-5, "12.0 µB")]
 )
 def test_prefixes(value, said):
-    assert plots.si(value, "B") == said
+    assert formatting.si(value, "B") == said
 
 
 def test_marks_of_an_axis_say_their_value():
-    assert [plots.si(value, plain=True) for value in (5e5, 1e6, 1.5e6, 2e9)] == ["500 k", "1 M", "1.5 M", "2 G"]
+    assert [formatting.si(value, plain=True) for value in (5e5, 1e6, 1.5e6, 2e9)] == ["500 k", "1 M", "1.5 M", "2 G"]
 
 
 @pytest.mark.parametrize(
@@ -390,7 +398,7 @@ def test_marks_of_an_axis_say_their_value():
     [(0, "0.00"), (0.341, "0.341"), (1.283, "1.28"), (8455.2, "8455"), (None, "-"), (2.2e-7, "2.2e-07")],
 )
 def test_numbers(value, said):
-    assert report.number(value) == said
+    assert formatting.number(value) == said
 
 
 # ---- files that are something else ----------------------------------------------------------------------------------
