@@ -1,6 +1,6 @@
 """The look that all figures of the report share: themes, a colour and a marker for each contender, axes, legends.
 
-The hues are those of Okabe and Ito (Color Universal Design, 2008), lightened for the dark theme.
+Themes, and how axes look, are those of `fastnn.plots`.
 """
 
 import math
@@ -11,18 +11,23 @@ from typing import Any, NamedTuple
 
 from fastnn.bench.results import Results, ordered
 
+from fastnn.plots.figures import SMALL, THEMES, Theme, plain
+
 WIDTH = 9.0  # inches of a figure; at 96 px an inch a little less than the text column of report.html
-SMALL, TEXT = 8.5, 9.5  # points
-
-
-class Theme(NamedTuple):
-    """Colours of everything but the data."""
-
-    name: str
-    background: str
-    text: str
-    muted: str
-    grid: str
+LIGHT, DARK = THEMES["light"], THEMES["dark"]
+_PALETTE = tuple(zip(LIGHT.colours, DARK.colours, strict=True))
+FAMILIES = {  # of contenders: (light, dark, marker)
+    "numpy": (*_PALETTE[0], "o"),
+    "numba": (*_PALETTE[1], "s"),
+    "cupy": (*_PALETTE[2], "^"),
+    "jax": (*_PALETTE[3], "v"),
+    "pytorch": (*_PALETTE[4], "P"),
+    "scikit-learn": (*_PALETTE[5], "p"),
+    "others": (*_PALETTE[6], "h"),
+    "control": ("#808890", "#8b949e", "D"),
+    "yardstick": ("#3a4048", "#cfd4d9", "X"),
+}
+PEERS = ("jax", "pytorch", "scikit-learn", "others")
 
 
 class Style(NamedTuple):
@@ -30,22 +35,6 @@ class Style(NamedTuple):
 
     colour: tuple[float, float, float]
     marker: str
-
-
-LIGHT = Theme("light", "#ffffff", "#1c2024", "#5b646d", "#d9dde1")
-DARK = Theme("dark", "#14171a", "#e4e7ea", "#9aa3ac", "#353b42")
-FAMILIES = {  # (light, dark, marker)
-    "numpy": ("#0072b2", "#4ba3e3", "o"),
-    "numba": ("#d55e00", "#f28a3c", "s"),
-    "cupy": ("#009e73", "#2fc79a", "^"),
-    "control": ("#808890", "#8b949e", "D"),
-    "yardstick": ("#3a4048", "#cfd4d9", "X"),
-    "jax": ("#a4508b", "#d98fc4", "v"),
-    "pytorch": ("#b07c00", "#e6b422", "P"),
-    "scikit-learn": ("#3f9fd0", "#a3d8f4", "p"),
-    "others": ("#7a5230", "#c39a74", "h"),
-}
-PEERS = ("jax", "pytorch", "scikit-learn", "others")
 
 
 # ---- contenders -----------------------------------------------------------------------------------------------------
@@ -79,11 +68,6 @@ def axis_name(name: str, width: int = 20) -> str:
     return textwrap.fill(name, width, max_lines=2, placeholder=" ...").replace("$", r"\$")
 
 
-def legend_name(name: str) -> str:
-    """A name in a legend, without mathematics in dollar signs."""
-    return (name if len(name) <= 32 else name[:29] + "...").replace("$", r"\$")
-
-
 # ---- figures and axes -----------------------------------------------------------------------------------------------
 
 
@@ -95,26 +79,13 @@ def new_figure(theme: Theme, height: float) -> Any:
     return Figure(figsize=(WIDTH, height), facecolor=theme.background, layout=layout)
 
 
-def dress(axes: Any, theme: Theme, title: str = "", grid: str = "both") -> None:
-    axes.set_facecolor(theme.background)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(theme.muted)
-    axes.tick_params(which="both", colors=theme.muted, labelcolor=theme.text, labelsize=SMALL, length=3)
-    axes.grid(axis=grid, color=theme.grid, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.xaxis.label.set(color=theme.text, fontsize=TEXT)
-    axes.yaxis.label.set(color=theme.text, fontsize=TEXT)
-    if title:
-        axes.set_title(title, loc="left", fontsize=TEXT, fontweight="bold", color=theme.text)
-
-
 def add_legend(holder: Any, theme: Theme, **where: Any) -> None:
     where = {"frameon": False, "fontsize": SMALL, "labelcolor": theme.text, "handlelength": 2.2} | where
     holder.legend(**where)
 
 
 def legend_columns(names: Sequence[str]) -> int:
-    return max(1, min(len(names), int(105 / (max(len(legend_name(name)) for name in names) + 7))))
+    return max(1, min(len(names), int(105 / (max(len(plain(name)) for name in names) + 7))))
 
 
 def panel_columns(count: int) -> int:

@@ -11,15 +11,10 @@ from typing import Any
 import numpy as np
 from fastnn.bench.formatting import INTERVAL, case, si
 from fastnn.bench.plot_style import (
-    SMALL,
-    TEXT,
     Style,
-    Theme,
     add_legend,
     add_panels,
-    dress,
     legend_columns,
-    legend_name,
     log_marks,
     new_figure,
     panel_columns,
@@ -30,6 +25,8 @@ from fastnn.bench.plot_style import (
 from fastnn.bench.results import Results, ordered
 from fastnn.bench.roofline_plot import roofline
 from fastnn.bench.verdicts import SAME
+
+from fastnn.plots.figures import SMALL, TEXT, Theme, dress, plain
 
 # ---- throughput and ratios ------------------------------------------------------------------------------------------
 
@@ -163,7 +160,7 @@ def accuracy(results: Results, theme: Theme) -> Any:
             axes.plot(seconds, 100 * reached, color=look.colour, linewidth=0.7, alpha=0.5)
         shortest = min(run.shape[1] for run in mine)  # an interrupted run has fewer epochs
         seconds, reached = np.median([run[:, :shortest] for run in mine], axis=0)
-        line = {"color": look.colour, "linewidth": 2.2, "markersize": 5, "label": legend_name(name)}
+        line = {"color": look.colour, "linewidth": 2.2, "markersize": 5, "label": plain(name)}
         axes.plot(seconds, 100 * reached, look.marker + "-", **line)
     times = [seconds for run in runs for seconds in run["seconds"]]
     if max(times) > 8 * min(times):
@@ -196,7 +193,7 @@ def loss_curves(results: Results, theme: Theme) -> Any:
     for i, name in enumerate(names):  # the widest below: curves that coincide are all seen
         colour = theme.muted if name == reference else style(results, name, theme).colour
         smooth, line = _smooth(losses[name], window), dashes[i if i < 2 else 2 + (i - 2) % 3]
-        width, label = 8 * 0.2 ** (i / max(1, len(names) - 1)), legend_name(name)
+        width, label = 8 * 0.2 ** (i / max(1, len(names) - 1)), plain(name)
         look = {"color": colour, "linestyle": line, "linewidth": width, "alpha": 0.5 if name == reference else 1}
         axes.plot(np.arange(len(smooth)) + window / 2, smooth, **look, label=label)
     dress(axes, theme)
@@ -277,7 +274,7 @@ def crossover(results: Results, theme: Theme) -> Any:
     layers = section.get("hidden_layers") or 1
     axes.set_xlabel("units of the hidden layer" if layers == 1 else f"units of each of {layers} hidden layers")
     axes.set_ylabel("samples of a mini-batch")
-    handles = [Patch(color=style(results, name, theme).colour, label=legend_name(name)) for name in names]
+    handles = [Patch(color=style(results, name, theme).colour, label=plain(name)) for name in names]
     handles.append(Patch(facecolor=theme.grid, edgecolor=theme.muted, hatch="////", label="? undecided"))
     add_legend(figure, theme, loc="outside upper left", ncols=legend_columns([*names, "? undecided"]), handles=handles)
     return figure

@@ -1,6 +1,7 @@
 """The figures in README, from a committed file of results: ``python -m fastnn.bench.readme`` writes them anew.
 
-README names the file, in a comment above the figures; ``--check`` says whether they are those of the file.
+README names the file, in a comment above the figures; ``--check`` says whether they are those of the file. The picture
+of them is drawn anew, too.
 """
 
 import argparse
@@ -12,7 +13,10 @@ from typing import Any
 
 from fastnn.bench.contenders import AGAIN
 from fastnn.bench.formatting import network, ratio
+from fastnn.bench.plots import throughput
 from fastnn.bench.results import read_results
+
+from fastnn.plots.figures import THEMES, save_figure
 
 FOLDER = Path(__file__).resolve().parent.parent  # of a clone
 BLOCK = re.compile(r"(<!-- figures: (\S+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
@@ -78,7 +82,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("README's figures are those of its results" if after == before else "README's figures are others")
         return int(after != before)
     file.write_text(after, encoding="utf-8")
+    draw(after)
     return 0
+
+
+def draw(text: str) -> None:
+    """The speeds of README's results as a picture, light and dark."""
+    for match in BLOCK.finditer(text):
+        for theme in THEMES.values():
+            figure = throughput(read_results(FOLDER / match[2]), theme)
+            save_figure(figure, FOLDER / ".pictures" / f"throughput-{theme.name}.svg")
 
 
 if __name__ == "__main__":

@@ -6,19 +6,10 @@ from typing import Any
 
 import numpy as np
 from fastnn.bench.formatting import si
-from fastnn.bench.plot_style import (
-    SMALL,
-    Style,
-    Theme,
-    add_legend,
-    dress,
-    legend_columns,
-    legend_name,
-    log_marks,
-    new_figure,
-    style,
-)
+from fastnn.bench.plot_style import Style, add_legend, legend_columns, log_marks, new_figure, style
 from fastnn.bench.results import Results, ordered
+
+from fastnn.plots.figures import SMALL, Theme, dress, plain
 
 
 def roofline(results: Results, theme: Theme) -> Any:
@@ -73,7 +64,7 @@ def _roof(
 
 
 def _points(axes: Any, rows: Sequence[Mapping[str, Any]], look: Style, name: str) -> None:
-    label = legend_name(name)
+    label = plain(name)
     for i, row in enumerate(rows):
         x = row["flops"] / row["bytes"]
         low, middle, high = np.quantile(row["seconds"], [0.25, 0.5, 0.75])
