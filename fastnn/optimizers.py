@@ -46,8 +46,10 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "epsilon", "clip_norm"):
-            value = getattr(self, name, None)
-            if value is not None and not (math.isfinite(value) and value > 0):
+            value = getattr(self, name, 1.0)
+            if value is None and name == "clip_norm":
+                continue
+            if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise ValueError(f"weight_decay must be a finite number >= 0, got {self.weight_decay!r}")

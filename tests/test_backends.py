@@ -19,10 +19,12 @@ COMPLETE = "from fastnn.kernels.numpy_kernels import *\n"
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered():
+    backends._registered.cache_clear()
     backends._inspect.cache_clear()
     set_backend(None)
     yield
     set_backend(None)
+    backends._registered.cache_clear()
     backends._inspect.cache_clear()
 
 

@@ -24,7 +24,7 @@ made = []  # the teams of the current test
 
 def members(size):
     """A team, for functions that multiply nothing."""
-    team = numba_team.assemble(size, 4, 4, numba_kernels.load(np.dtype(np.float32), 4, None), np.dtype(np.float32))
+    team = numba_team.assemble(size, 4, 4, 4, numba_kernels.load(np.dtype(np.float32), 4, None), np.dtype(np.float32))
     assert [(member.rank, member.size) for member in team] == [(rank, size) for rank in range(size)]
     made.append(team)
     return team

@@ -323,6 +323,8 @@ def test_learning_rates_out_of_range(optimizer, value):
         (lambda: Adam(beta1=1), "beta1"),
         (lambda: Adam(beta2=math.nan), "beta2"),
         (lambda: Adam(epsilon=-1e-8), "epsilon"),
+        (lambda: SGD(clip_norm=0), "clip_norm must be a finite number > 0"),
+        (lambda: AdamW(clip_norm=math.inf), "clip_norm"),
     ],
 )
 def test_optimizer_arguments_out_of_range(make, message):
