@@ -1,8 +1,6 @@
 """Networks that go out of fastnn and come in: the same answers on both sides, and what cannot be is refused."""
 
 import argparse
-import doctest
-import importlib
 import itertools
 import json
 import os
@@ -22,7 +20,6 @@ from fastnn.commands.options import UsageError
 X = np.random.default_rng(0).random((7, 6))
 PIXELS = np.random.default_rng(1).integers(0, 256, (7, 6), np.uint8)
 DTYPES = ["float32", "float64"]
-MODULES = ["npz_file", "npy_folder", "onnx_export", "sklearn_models", "torch_files", "torch_models"]
 
 
 def network(sizes=(6, 5, 4, 3), **options):
@@ -49,14 +46,6 @@ def same(one, two):
     assert [getattr(one, name) for name in names] == [getattr(two, name) for name in names]
     assert all(np.array_equal(W, V) for (W, _), (V, _) in zip(one.get_weights(), two.get_weights(), strict=True))
     np.testing.assert_array_equal(one.predict_proba(X), two.predict_proba(X))
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_examples(name):
-    for library in {"onnx_export": ["onnx"], "torch_files": ["torch"], "torch_models": ["torch"]}.get(name, []):
-        pytest.importorskip(library)
-    result = doctest.testmod(importlib.import_module(f"fastnn.interchange.{name}"))
-    assert (result.failed, result.attempted > 0) == (0, True)
 
 
 # ---- npz ------------------------------------------------------------------------------------------------------------

@@ -1,8 +1,6 @@
 """Figures: what they draw is read back from matplotlib's artists; the command, its files and its errors."""
 
 import argparse
-import doctest
-import importlib
 import io
 import json
 import math
@@ -646,12 +644,3 @@ def test_figures_change_no_setting_of_matplotlib(network, digits):
     before = dict(matplotlib.rcParams)
     plots.precision_recall(network, *digits, theme="dark").draw_without_rendering()
     assert dict(matplotlib.rcParams) == before
-
-
-@pytest.mark.parametrize(
-    "module", ["answers", "classes", "curves", "live", "matrix", "misclassified", "terminal", "weights"]
-)
-def test_examples_in_docstrings(module):
-    result = doctest.testmod(importlib.import_module(f"fastnn.plots.{module}"))
-    assert result.attempted > 0
-    assert result.failed == 0
