@@ -91,7 +91,7 @@ def typed(options: argparse.Namespace) -> str:
 def finish(results: dict[str, Any], folder: Path, options: argparse.Namespace) -> int:
     """Write and print what was found; the exit code says whether anything was wrong with it."""
     from fastnn.bench.report import table, write_report
-    from fastnn.bench.results import clean
+    from fastnn.bench.report.results import clean
 
     written = write_report(results, folder)
     if options.json:

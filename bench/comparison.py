@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from fastnn.bench import formatting, verdicts
+from fastnn.bench import verdicts
 from fastnn.bench.contenders import YARDSTICK
 from fastnn.bench.machine import identity
-from fastnn.bench.results import read_results
+from fastnn.bench.report import formatting
+from fastnn.bench.report.results import read_results
 
 import fastnn
 

@@ -12,7 +12,7 @@ from fastnn.bench import sections
 from fastnn.bench.contenders import Field
 from fastnn.bench.levels import LEVELS
 from fastnn.bench.machine import environment
-from fastnn.bench.results import KIND, SCHEMA_VERSION
+from fastnn.bench.report.results import KIND, SCHEMA_VERSION
 
 from fastnn.backends import available_backends
 from fastnn.datasets import Dataset

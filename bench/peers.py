@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from fastnn.bench import formatting, runner, verdicts
+from fastnn.bench import runner, verdicts
 from fastnn.bench.peak import Peak
+from fastnn.bench.report import formatting
 from fastnn.bench.trainers import TRAINERS, Task
 
 import fastnn

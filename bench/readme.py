@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from fastnn.bench.contenders import AGAIN
-from fastnn.bench.formatting import network, ratio
-from fastnn.bench.plots import throughput
-from fastnn.bench.results import read_results
+from fastnn.bench.report.formatting import network, ratio
+from fastnn.bench.report.plots import throughput
+from fastnn.bench.report.results import read_results
 
 from fastnn.plots.figures import THEMES, save_figure
 

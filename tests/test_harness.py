@@ -20,8 +20,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from fastnn.bench import command, contenders, jobs, levels, plots, readme, sections, trainers, which
+from fastnn.bench import command, contenders, jobs, levels, readme, sections, trainers, which
 from fastnn.bench.levels import Case
+from fastnn.bench.report import plots
 from fastnn.bench.workers import Worker, WorkerError
 
 import fastnn

@@ -8,9 +8,11 @@ from html.parser import HTMLParser
 
 import pytest
 from bench_results import SPEED, make_results, only
-from fastnn.bench import findings, formatting, plots, report, report_appendix, roofline_plot, terminal
-from fastnn.bench.plot_style import DARK, LIGHT, style
-from fastnn.bench.results import clean, comparable, measured_peaks
+from fastnn.bench import report
+from fastnn.bench.report import __main__ as report_again
+from fastnn.bench.report import appendix, findings, formatting, plots, roofline_plot, terminal
+from fastnn.bench.report.plot_style import DARK, LIGHT, style
+from fastnn.bench.report.results import clean, comparable, measured_peaks
 
 import fastnn
 
@@ -143,7 +145,7 @@ def test_results_come_back(folder, results):
 
 
 def test_report_is_made_anew_from_its_results(folder, tmp_path, capsys, text_only):
-    assert report.main([str(folder / "results.json"), "--out", str(tmp_path)]) == 0
+    assert report_again.main([str(folder / "results.json"), "--out", str(tmp_path)]) == 0
     assert (tmp_path / "results.json").read_bytes() == (folder / "results.json").read_bytes()
     assert "784-128-10, batch 64" in capsys.readouterr().out
 
@@ -326,7 +328,7 @@ def test_a_failed_gate_is_said(results):
     failed = make_results(gate=[results["gate"][0] | {"passed": False, "error": math.nan}, *results["gate"][1:]])
     assert f"1 of {len(results['gate'])} checks against float64 FAILED: numpy (outputs)" in findings.warnings(failed)[0]
     assert "NOT ALL" in report.table(failed)
-    networks, kernels = report_appendix.gate_section(clean(failed)).tables
+    networks, kernels = appendix.gate_section(clean(failed)).tables
     assert networks.rows[0][:3] == ["numpy", "784-30-10", "not finite of 1e-05 FAILED"]
     assert kernels.rows[0][:2] == ["dense 64 x 784 x 128", "2.1e-07 of 1e-05"]
 
@@ -334,7 +336,7 @@ def test_a_failed_gate_is_said(results):
 def test_a_backend_that_could_not_be_checked_is_said(results):
     row = {"contender": "numba", "sizes": [], "quantity": "it has stopped", "error": math.nan, "tolerance": 0.0}
     stopped = clean(make_results(gate=[*results["gate"], row | {"passed": False}]))
-    assert "numba could not be checked: it has stopped" in report_appendix.gate_section(stopped).text
+    assert "numba could not be checked: it has stopped" in appendix.gate_section(stopped).text
     assert "numba (it has stopped)" in findings.gate_text(stopped)
 
 
@@ -419,7 +421,7 @@ def test_wrong_files_are_refused(content, said, tmp_path, capsys):
     file.write_text(content)
     with pytest.raises(fastnn.FileFormatError, match=said):
         report.read_results(file)
-    assert report.main([str(file)]) == 1
+    assert report_again.main([str(file)]) == 1
     assert said in capsys.readouterr().err
 
 
@@ -430,7 +432,7 @@ def test_bytes_that_are_no_text_are_refused(tmp_path):
 
 
 def test_missing_file_is_said(tmp_path, capsys):
-    assert report.main([str(tmp_path / "none.json")]) == 1
+    assert report_again.main([str(tmp_path / "none.json")]) == 1
     assert "none.json" in capsys.readouterr().err
 
 

@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from fastnn.bench.findings import answer, control_text, warnings
-from fastnn.bench.formatting import (
+from fastnn.bench.report.findings import answer, control_text, warnings
+from fastnn.bench.report.formatting import (
     INTERVAL,
     case,
     deviation_text,
@@ -19,7 +19,7 @@ from fastnn.bench.formatting import (
     spread,
     unit,
 )
-from fastnn.bench.results import Results, cases, main_case, measured, measured_peaks, ordered, overall
+from fastnn.bench.report.results import Results, cases, main_case, measured, measured_peaks, ordered, overall
 from fastnn.bench.verdicts import LEVEL
 
 

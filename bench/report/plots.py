@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from fastnn.bench.formatting import INTERVAL, case, si
-from fastnn.bench.plot_style import (
+from fastnn.bench.report.formatting import INTERVAL, case, si
+from fastnn.bench.report.plot_style import (
     Style,
     add_legend,
     add_panels,
@@ -22,8 +22,8 @@ from fastnn.bench.plot_style import (
     ratio_axis,
     style,
 )
-from fastnn.bench.results import Results, ordered
-from fastnn.bench.roofline_plot import roofline
+from fastnn.bench.report.results import Results, ordered
+from fastnn.bench.report.roofline_plot import roofline
 from fastnn.bench.verdicts import SAME
 
 from fastnn.plots.figures import SMALL, TEXT, Theme, dress, plain

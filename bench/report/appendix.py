@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastnn.bench.formatting import (
+from fastnn.bench.report.formatting import (
     INTERVAL,
     bytes_text,
     flat,
@@ -18,8 +18,8 @@ from fastnn.bench.formatting import (
     spread,
     unit,
 )
-from fastnn.bench.report_sections import Section, Table
-from fastnn.bench.results import Results, ordered
+from fastnn.bench.report.results import Results, ordered
+from fastnn.bench.report.sections import Section, Table
 from fastnn.bench.verdicts import LEAST_DIFFERENCE
 
 # ---- kernels, start-up, memory --------------------------------------------------------------------------------------

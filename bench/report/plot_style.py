@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from fastnn.bench.results import Results, ordered
+from fastnn.bench.report.results import Results, ordered
 
 from fastnn.plots.figures import SMALL, THEMES, Theme, plain
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from fastnn.bench.formatting import si
-from fastnn.bench.plot_style import Style, add_legend, legend_columns, log_marks, new_figure, style
-from fastnn.bench.results import Results, ordered
+from fastnn.bench.report.formatting import si
+from fastnn.bench.report.plot_style import Style, add_legend, legend_columns, log_marks, new_figure, style
+from fastnn.bench.report.results import Results, ordered
 
 from fastnn.plots.figures import SMALL, Theme, dress, plain
 

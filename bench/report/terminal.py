@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from fastnn.bench.findings import control_state, title, warnings
-from fastnn.bench.formatting import case, number, several
-from fastnn.bench.report_sections import overview
-from fastnn.bench.results import Results, clean, comparable, controls, main_case
+from fastnn.bench.report.findings import control_state, title, warnings
+from fastnn.bench.report.formatting import case, number, several
+from fastnn.bench.report.results import Results, clean, comparable, controls, main_case
+from fastnn.bench.report.sections import overview
 from fastnn.bench.verdicts import LEVEL
 
 WIDTH, LINES = 100, 14

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from fastnn.bench.formatting import INTERVAL, case, deviation_text, percent, several
-from fastnn.bench.results import Results, cases, controls, measured, ordered, overall, plain_backends
+from fastnn.bench.report.formatting import INTERVAL, case, deviation_text, percent, several
+from fastnn.bench.report.results import Results, cases, controls, measured, ordered, overall, plain_backends
 from fastnn.bench.verdicts import FASTER, SAME, SLOWER
 
 NOISY = 0.1  # reach of the control's intervals above which its finding nothing says little

@@ -1,32 +1,29 @@
-"""The report of `fastnn bench`, from its results: ``python -m fastnn.bench.report results.json``.
+"""The files of the report: results.json, plots, Markdown, HTML.
 
 `write_report` writes results.json, plots as PNG, report.md and report.html, which needs no other file. The content is
-put together once, as sections of text and tables (`report_sections`, `report_appendix`); the templates only lay it
+put together once, as sections of text and tables (`sections`, `appendix`); the templates only lay it
 out. Any part of the results may be missing: what was not measured is not shown, and is said.
 """
 
-import argparse
 import base64
 import functools
 import io
 import json
 import re
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fastnn.bench import plots, report_appendix, report_sections
-from fastnn.bench.findings import title
-from fastnn.bench.formatting import INTERVAL
-from fastnn.bench.plot_style import DARK, LIGHT
-from fastnn.bench.report_sections import Section
-from fastnn.bench.results import Results, clean, comparable, read_results
-from fastnn.bench.terminal import table
+from fastnn.bench.report import appendix, plots, sections
+from fastnn.bench.report.findings import title
+from fastnn.bench.report.formatting import INTERVAL
+from fastnn.bench.report.plot_style import DARK, LIGHT
+from fastnn.bench.report.results import Results, clean, comparable
+from fastnn.bench.report.sections import Section
 
 from fastnn.errors import FastnnError
 
-__all__ = ["read_results", "table", "write_report"]
+__all__ = ["FIGURES", "write_report"]
 
 FIGURES = {  # the text in place of a figure
     "throughput": "Training samples a second of each contender, with quartiles; a panel for each network and batch.",
@@ -65,7 +62,7 @@ def write_report(results: Results, folder: str | Path) -> list[Path]:
         ) from error
     results = comparable(results)
     figures, drawn = draw(results, folder / "plots")
-    content = {"title": title(results), "sections": list(sections(results, figures)), "figures": figures}
+    content = {"title": title(results), "sections": list(make_sections(results, figures)), "figures": figures}
     for name in ("report.md", "report.html"):
         files.append(folder / name)
         files[-1].write_text(template(name).render(content), encoding="utf-8")
@@ -75,9 +72,9 @@ def write_report(results: Results, folder: str | Path) -> list[Path]:
 # ---- content --------------------------------------------------------------------------------------------------------
 
 
-def sections(results: Results, figures: Mapping[str, Any]) -> Iterator[Section]:
+def make_sections(results: Results, figures: Mapping[str, Any]) -> Iterator[Section]:
     """The parts of the report that have something to say."""
-    for make in (*report_sections.SECTIONS, *report_appendix.SECTIONS):
+    for make in (*sections.SECTIONS, *appendix.SECTIONS):
         section = make(results)
         section = section._replace(
             tables=[table for table in section.tables if table.rows],
@@ -120,7 +117,7 @@ def template(name: str) -> Any:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fastnn.bench"),
+        loader=jinja2.PackageLoader("fastnn.bench.report"),
         autoescape=name.endswith(".html"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -141,26 +138,3 @@ def inline(text: str) -> Any:
 def markdown(text: str) -> str:
     """A cell or line in which a name makes no markup."""
     return text.replace("<", "&lt;").replace("|", "\\|").replace("\n", "<br>")
-
-
-# ---- the command ----------------------------------------------------------------------------------------------------
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("results", metavar="RESULTS.json", type=Path)
-    parser.add_argument("--out", metavar="DIR", type=Path, help="default: the folder of the results")
-    options = parser.parse_args(arguments)
-    try:
-        results = read_results(options.results)
-        files = write_report(results, options.out or options.results.parent)
-    except (FastnnError, OSError) as error:
-        print(f"fastnn: {error}", file=sys.stderr)
-        return 1
-    print(table(results))
-    print("\n".join(map(str, files)))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,11 @@
+"""The report of `fastnn bench`, made from nothing but its results: ``python -m fastnn.bench.report results.json``.
+
+Results (`results`) become sentences (`findings`), tables (`sections`, `appendix`) and figures (`plots`); `writing` and
+`terminal` show them.
+"""
+
+from fastnn.bench.report.results import read_results
+from fastnn.bench.report.terminal import table
+from fastnn.bench.report.writing import write_report
+
+__all__ = ["read_results", "table", "write_report"]
