@@ -376,25 +376,12 @@ def test_predict_reads_arrays_idx_and_pictures(model, dataset, capsys, tmp_path)
     (tmp_path / "three.idx").write_bytes(b"\0\0\x08\x03" + np.array(x.shape, ">i4").tobytes() + x.tobytes())
     Image.fromarray(x[0]).save(tmp_path / "one.png")
     names = [str(tmp_path / name) for name in ("three.npy", "one.npy", "three.idx", "one.png")]
-    assert main(["predict", model, *names, "--backend", "numpy", "--json"]) == 0
+    # The patterns are no digits: of a picture nothing but its size is to be changed.
+    assert main(["predict", model, *names, "--as-is", "--backend", "numpy", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["predictions"]
     predictions = [row["prediction"] for row in rows]
     assert predictions[:7] == [*y.tolist(), y[0], *y.tolist()]
     assert len(rows) == 8
-    assert main(["predict", model, names[1], "--backend", "numpy"]) == 0
-    assert re.fullmatch(r".*one\.npy: \d  \(\d+\.\d %\)\n", capsys.readouterr().out)
-
-
-def test_a_picture_of_another_size_dark_on_light_is_brought_to_the_network_s(tmp_path):
-    from fastnn.images import read_images
-
-    picture = np.full((56, 56), 255, np.uint8)
-    picture[20:40, 26:30] = 0
-    Image.fromarray(picture).convert("RGB").save(tmp_path / "one.png")
-    image = read_images(tmp_path / "one.png", 784).reshape(28, 28)
-    assert image.dtype == np.uint8
-    assert image[0, 0] == 0
-    assert image[15, 13] > 200
 
 
 @pytest.mark.parametrize(

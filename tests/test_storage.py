@@ -305,9 +305,7 @@ def test_random_bytes_are_refused(path):
         refused(path, rng.bytes(length))
 
 
-@pytest.mark.parametrize(
-    "bytes_", [b"", b"\0" * 8, b"\0" * 100, b"{}", b"\x80\x04}.", b"\x93NUMPY\x01\0"]
-)
+@pytest.mark.parametrize("bytes_", [b"", b"\0" * 8, b"\0" * 100, b"{}", b"\x80\x04}.", b"\x93NUMPY\x01\0"])
 def test_other_kinds_of_files_are_refused(path, bytes_):
     message = refused(path, bytes_)
     assert "no whole safetensors file" in message

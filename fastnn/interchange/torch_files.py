@@ -1,10 +1,10 @@
 """PyTorch's files of weights: a ``state_dict`` as ``torch.save`` or safetensors write it, read without running code."""
 
 import os
-from pickle import UnpicklingError
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 from fastnn.errors import FileFormatError
