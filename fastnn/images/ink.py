@@ -16,7 +16,8 @@ _NOISY = 0.03  # standard deviation of the paper, as a share of it, from which o
 _LEAST_CONTRAST = 0.08  # of ink with its paper; less is a blank page
 _FAINT = 0.3  # of the greatest contrast on a picture: less is no ink
 _ELONGATED = 1.5  # length of a stroke, at least, in windows that it is narrower than
-_BROAD_DOUBT = 0.3  # factor on the distinctness of strokes broader than a twelfth of the picture
+_MOST = 0.55  # of the picture: so much is no ink, but paper on something else
+_DOUBT = 0.3  # factor on the likeness to ink of what is that much
 _SPECK = 0.04  # of the largest stroke's area: less is no stroke
 _CROP_PIXELS = 128 * 128  # in a smaller picture, strokes may be broad, and lie along the border
 
@@ -47,8 +48,8 @@ def find_ink(colours: np.ndarray, ink: str = "auto") -> Ink:
     ones; what it removes is their top-hat [1]_. The window grows until something in the top-hat, told from paper and
     noise by Otsu's threshold [2]_, is clearly longer than the window is wide: that is a stroke, and no corner of a
     shadow or of a table beyond the paper. A window several times as wide then shows all strokes, the broad ones too.
-    If both polarities have strokes, ink is what differs more from a frame around it: between the strokes of a digit
-    there is paper, and around them there is other paper.
+    If both polarities have strokes, ink are those that differ more from a frame around them: around the paper between
+    the strokes of a digit there is other paper.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ def find_ink(colours: np.ndarray, ink: str = "auto") -> Ink:
     found = [strokes for polarity in polarities if (strokes := _find_strokes(grey, polarity))]
     if not found:
         raise DataError("nothing on it looks like ink: is it blank, or too faint?")
-    return _take(grey, max(found, key=lambda strokes: strokes.distinctness))
+    return _take(grey, max(found, key=lambda strokes: strokes.likeness))
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +96,7 @@ class _Strokes:
     where: np.ndarray
     window: int
     noise: float
-    distinctness: float
+    likeness: float
 
 
 def _sharpest_channel(colours: np.ndarray) -> np.ndarray:
@@ -138,7 +139,8 @@ def _top_hat(grey: np.ndarray, polarity: str, window: int) -> np.ndarray:
 def _find_strokes(grey: np.ndarray, polarity: str) -> _Strokes | None:
     """The narrowest strokes there are."""
     longest, is_crop = max(grey.shape), grey.size < _CROP_PIXELS
-    greatest = float(_top_hat(grey, polarity, longest).max())
+    widest = _top_hat(grey, polarity, longest)
+    greatest = float(widest.max())
     noise = 8 * _noise(grey, polarity)
     if is_crop:  # there may be no part without ink
         noise = min(noise, greatest / 3)
@@ -147,22 +149,23 @@ def _find_strokes(grey: np.ndarray, polarity: str) -> _Strokes | None:
     while window <= (longest if is_crop else longest // 4):
         where = _long_components(_top_hat(grey, polarity, window), faintest, _ELONGATED * window)
         if where.any():
-            # On a table or a board, the paper itself is a broad and most distinct stroke.
-            doubt = _BROAD_DOUBT if window > longest / 12 else 1
-            return _Strokes(polarity, where, window, noise, doubt * _distinctness(grey, where, 4 * window))
+            is_paper = not is_crop and (widest > faintest).mean() > _MOST
+            likeness = _likeness(grey, where, window) * (_DOUBT if is_paper else 1)
+            return _Strokes(polarity, where, window, noise, likeness)
         window += window // 2
     return None
 
 
-def _distinctness(grey: np.ndarray, where: np.ndarray, margin: int) -> float:
-    """How much the strokes differ from a frame around them. Paper between strokes has other paper around."""
-    spans = []
+def _likeness(grey: np.ndarray, where: np.ndarray, window: int) -> float:
+    """How much like ink: how much they differ from a frame around them, and how long they are for their width."""
+    spans, lengths = [], []
     for axis in (1, 0):
         places = np.flatnonzero(where.any(axis=axis))
-        spans.append(slice(max(0, places[0] - margin), places[-1] + margin + 1))
+        spans.append(slice(max(0, places[0] - 4 * window), places[-1] + 4 * window + 1))
+        lengths.append(int(places[-1] - places[0]) + 1)
     part = grey[tuple(spans)]
     frame = np.concatenate([part[0], part[-1], part[:, 0], part[:, -1]])
-    return abs(float(np.median(frame) - np.median(grey[where])))
+    return abs(float(np.median(frame) - np.median(grey[where]))) * min(1, max(lengths) / (4 * window))
 
 
 def _take(grey: np.ndarray, found: _Strokes) -> Ink:
