@@ -1,9 +1,7 @@
 """Many independent networks trained side by side."""
 
 import contextlib
-import ctypes
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -12,6 +10,7 @@ from typing import Any
 
 from fastnn.errors import DivergedError
 from fastnn.history import History
+from fastnn.interruption import Interruption
 from fastnn.network import Network
 from fastnn.threads import resolve_threads
 
@@ -86,7 +85,7 @@ def train_many(
             _Run(network, context, share, {**own, "verbose": False, "callbacks": [*own.get("callbacks", ()), callback]})
             for network, (_, context), own in zip(made, places, arguments, strict=True)
         ]
-        _finish([pool.submit(run.train, x, y) for run in runs], runs)
+        _train(runs, x, y, pool)
     return [run.history() for run in runs]
 
 
@@ -105,23 +104,15 @@ class _Run:
         self, network: Network, context: AbstractContextManager[None], threads: int, options: Mapping[str, Any]
     ) -> None:
         self.network, self._context, self._threads, self._options = network, context, threads, options
-        self._thread = 0
-        self._stopped = False
-        self._lock = threading.Lock()  # that an interrupt meets a thread that still trains
+        self._interruption = Interruption()
 
     def train(self, x: Any, y: Any) -> None:
-        with self._lock:
-            if self._stopped:
-                return
-            self._thread = threading.get_ident()
         before, self.network.threads = self.network.threads, min(self._threads, self.network.threads)
         try:
-            with self._context, contextlib.suppress(DivergedError):  # which its history tells
+            with self._interruption, self._context, contextlib.suppress(DivergedError):  # which its history tells
                 self.network.fit(x, y, **self._options)
         finally:
             self.network.threads = before
-            with self._lock:
-                self._thread = 0
 
     def history(self) -> History:
         """What it saw."""
@@ -130,20 +121,15 @@ class _Run:
 
     def interrupt(self) -> None:
         """Have the thread meet a KeyboardInterrupt, as `Network.fit` would in the main thread."""
-        with self._lock:
-            self._stopped = True
-            if self._thread:
-                _interrupt(self._thread)
+        self._interruption.ask()
 
 
-def _interrupt(thread: int) -> None:
-    """Raise KeyboardInterrupt in another thread, as soon as it is back in Python."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))
-
-
-def _finish(futures: Sequence[Future], runs: Sequence[_Run]) -> None:
-    """Wait for all; an interrupt, or an error of one, ends the others too."""
+def _train(runs: Sequence[_Run], x: Any, y: Any, pool: ThreadPoolExecutor) -> None:
+    """Train all and wait for them; an interrupt, or an error of one, ends the others too."""
+    futures: list[Future] = []
     try:
+        for run in runs:
+            futures.append(pool.submit(run.train, x, y))
         done, _ = wait(futures, return_when=FIRST_EXCEPTION)
         for future in done:
             future.result()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fastnn.errors import DivergedError
+from fastnn.interruption import look_for_interruption
 from fastnn.optimizers import Optimizer
 from fastnn.schedules import Schedule
 from fastnn.step import bind
@@ -78,6 +79,7 @@ class Trainer:
             while self.steps_done < self.space.steps:
                 self._run_some(number)
                 report(self)
+                look_for_interruption()
             self._keep_parameters(number)
             self.updates += self.space.steps
         except DivergedError:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.interruption import look_for_interruption
+
 __all__ = ["Gathering", "current"]
 
 _local = threading.local()
@@ -63,6 +65,7 @@ class Gathering:
             try:
                 while self._round == mine:
                     self._changed.wait(_LOOK)
+                    look_for_interruption()
             except BaseException:  # interrupted: the others must not train its network on
                 if request in self._requests:
                     self._requests.remove(request)

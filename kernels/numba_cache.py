@@ -7,6 +7,7 @@ import tempfile
 import threading
 import types
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ import llvmlite
 import numba
 import numpy as np
 from numba.core.dispatcher import Dispatcher
+from numba.core.event import Listener, install_listener
 
 from fastnn.files import cache_dir
+from fastnn.interruption import Interruption, look_for_interruption
 
 _logger = logging.getLogger("fastnn")
 _cache_lock = threading.Lock()
@@ -84,6 +87,40 @@ def compile_for_c(function: Callable, signature: Any, real: type) -> Any:
     typed.__qualname__, typed.__module__ = name, function.__module__
     with _kept():
         return numba.cfunc(signature, nopython=True, cache=CACHE_FOLDER is not None, error_model="numpy")(typed)
+
+
+def out_of_reach(function: Callable, *arguments: Any) -> Any:
+    """Call a function that compiles where Ctrl-C ends it between two passes of the compiler, and nowhere else.
+
+    LLVM calls back into Python. Were such a call ended by an exception, LLVM would go on with nothing instead of what
+    it asked for, and sooner or later the process's memory be broken. So it is not done in the main thread, the one
+    that Ctrl-C strikes; that one waits.
+    """
+    interruption = Interruption()
+
+    def compile_apart() -> Any:
+        with interruption:
+            return function(*arguments)
+
+    with install_listener("numba:run_pass", _Passes()):
+        if threading.current_thread() is not threading.main_thread():
+            return function(*arguments)
+        with ThreadPoolExecutor(1) as pool:
+            try:
+                return pool.submit(compile_apart).result()
+            except BaseException:
+                interruption.ask()
+                raise
+
+
+class _Passes(Listener):
+    """Looks before each pass whether this thread is to end."""
+
+    def on_start(self, event: Any) -> None:
+        look_for_interruption()
+
+    def on_end(self, event: Any) -> None:
+        pass
 
 
 def _calls_kernels_of_others(function: Callable) -> bool:

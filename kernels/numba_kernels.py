@@ -36,7 +36,7 @@ from fastnn.kernels.codes import (
     SOFTMAX,
     TANH,
 )
-from fastnn.kernels.numba_cache import compile
+from fastnn.kernels.numba_cache import compile, out_of_reach
 from fastnn.kernels.numba_products import PRECISE_PRODUCTS, choose, load, product
 from fastnn.kernels.numba_simd import HOST
 from fastnn.kernels.numba_team import Team, address_of, assemble, prefetch, share, wait
@@ -532,7 +532,9 @@ def plan(member: Any) -> str:
 
 
 def prepare(function: Callable, call: tuple) -> None:
-    function.compile(tuple(map(function.typeof_pyval, call)))
+    signature = tuple(map(function.typeof_pyval, call))
+    if signature not in function.overloads:
+        out_of_reach(function.compile, signature)
 
 
 def device() -> str:

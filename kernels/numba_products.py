@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from fastnn.kernels import numba_bf16, numba_blas, numba_simd
-from fastnn.kernels.numba_cache import compile_for_c, inline
+from fastnn.kernels.numba_cache import compile_for_c, inline, out_of_reach
 from fastnn.kernels.numba_team import address_of
 from llvmlite import ir
 from numba.core import types
@@ -70,11 +70,15 @@ _compiled: dict[tuple[Callable, np.dtype], Any] = {}
 
 
 def _address(function: Callable, dtype: np.dtype) -> int:
-    key = function, dtype
-    if key not in _compiled:
-        with _lock:
-            _compiled[key] = _compiled.get(key) or compile_for_c(function, _SIGNATURE, dtype.type)
-    return _compiled[key].address
+    if (function, dtype) not in _compiled:
+        out_of_reach(_compile, function, dtype)
+    return _compiled[function, dtype].address
+
+
+def _compile(function: Callable, dtype: np.dtype) -> None:
+    with _lock:
+        if (function, dtype) not in _compiled:
+            _compiled[function, dtype] = compile_for_c(function, _SIGNATURE, dtype.type)
 
 
 @inline

@@ -15,7 +15,7 @@ from fastnn.kernels import cuda_gathering
 from test_cuda import on_cpu_only
 
 import fastnn
-from fastnn import many
+from fastnn.interruption import Interruption
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.integers(0, 256, (150, 20)).astype(np.uint8), RNG.integers(0, 4, 150)
@@ -113,6 +113,35 @@ def test_an_error_in_one_ends_all(backend):
     with pytest.raises(fastnn.DataError, match="21 features"):
         fastnn.train_many(networks, X, Y, epochs=10**6)
     assert all(network.epochs_trained < 10**5 for network in networks)
+
+
+def test_an_error_in_one_waits_until_others_have_compiled(monkeypatch):
+    """What is half compiled when an exception comes from outside is broken, and the memory of the process with it."""
+    from fastnn.kernels import numba_kernels
+
+    prepare, failed, done = numba_kernels.prepare, threading.Event(), []
+
+    def prepare_slowly(function, call):
+        assert failed.wait(60)
+        time.sleep(0.3)  # in which the others are asked to end
+        prepare(function, call)
+        done.append(call)
+
+    class Samples:
+        """What the second network is given to read."""
+
+        def __array__(self, *arguments, **options):
+            failed.set()
+            raise ZeroDivisionError
+
+    networks = make("numba", [[20, 4], [20, 4]])
+    networks[0].fit(X, Y, epochs=1)
+    monkeypatch.setattr(numba_kernels, "prepare", prepare_slowly)
+    with pytest.raises(ZeroDivisionError):
+        fastnn.train_many(networks, X, Y, epochs=10**6, each=[{}, {"validation_data": (Samples(), Y)}])
+    assert len(done) == 1
+    assert networks[0].history.interrupted
+    assert networks[0].history.epochs == 1, "it looks after its first mini-batches"
 
 
 @pytest.mark.parametrize(
@@ -228,9 +257,10 @@ def test_an_interrupted_network_is_not_trained_on():
     launched = []
     gathering = cuda_gathering.Gathering(2, lambda requests: launched.append(list(requests)))
     waiting, seen = threading.Event(), []
+    interruptions = {"interrupted": Interruption(), "other": Interruption()}
 
     def train(request):
-        with gathering:
+        with interruptions[request], gathering:
             waiting.set()
             try:
                 gathering.submit(request)
@@ -240,7 +270,7 @@ def test_an_interrupted_network_is_not_trained_on():
     thread = threading.Thread(target=train, args=["interrupted"])
     thread.start()
     waiting.wait()
-    many._interrupt(thread.ident)
+    interruptions["interrupted"].ask()
     thread.join()
     train("other")
     assert seen == ["interrupted"]

@@ -1,0 +1,98 @@
+"""What ends a thread from outside, and what Ctrl-C may not strike: a compiler at work."""
+
+import os
+import signal
+import threading
+import time
+
+import numba
+import pytest
+from fastnn.kernels.numba_cache import out_of_reach
+from numba.core import types
+from numba.core.event import Listener, install_listener
+
+from fastnn.interruption import Interruption, look_for_interruption
+
+
+def test_a_thread_ends_when_it_looks():
+    interruption, inside, asked, seen = Interruption(), threading.Event(), threading.Event(), []
+
+    def work():
+        try:
+            with interruption:
+                look_for_interruption()
+                inside.set()
+                asked.wait()
+                seen.append("goes on until it looks")
+                look_for_interruption()
+        except KeyboardInterrupt:
+            seen.append("interrupted")
+        look_for_interruption()
+        seen.append("left")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    inside.wait()
+    interruption.ask()
+    look_for_interruption()  # nobody asked this thread
+    asked.set()
+    thread.join()
+    assert seen == ["goes on until it looks", "interrupted", "left"]
+    with pytest.raises(KeyboardInterrupt), interruption:  # asked before it began
+        pytest.fail("begun")
+
+
+def press_ctrl_c():
+    """As a terminal does it; which thread it strikes is the interpreter's affair."""
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.2)
+
+
+def test_ctrl_c_waits_for_what_compiles():
+    seen = []
+
+    def work():
+        time.sleep(0.1)  # the main thread still starts this one
+        press_ctrl_c()
+        seen.append("ended")
+
+    with pytest.raises(KeyboardInterrupt):
+        out_of_reach(work)
+    assert seen == ["ended"]
+    assert out_of_reach(max, 1, 2) == 2
+    with pytest.raises(ZeroDivisionError):
+        out_of_reach(divmod, 1, 0)
+
+
+@pytest.mark.parametrize("ended_by", ["Ctrl-C", "another thread"])
+def test_compiling_ends_between_two_passes_and_can_begin_anew(ended_by):
+    @numba.njit  # not kept on disk: it shall be compiled
+    def twice(x):
+        return 2 * x
+
+    interruption, passes = Interruption(), []
+
+    class Third(Listener):
+        def on_start(self, event):
+            passes.append(event.data["name"])
+            if len(passes) == 3:
+                press_ctrl_c() if ended_by == "Ctrl-C" else interruption.ask()
+
+        def on_end(self, event):
+            pass
+
+    def compile_twice():
+        with pytest.raises(KeyboardInterrupt), interruption:
+            out_of_reach(twice.compile, (types.int64,))
+
+    with install_listener("numba:run_pass", Third()):
+        if ended_by == "Ctrl-C":
+            compile_twice()
+        else:
+            thread = threading.Thread(target=compile_twice)
+            thread.start()
+            thread.join()
+    assert len(passes) == 3
+    assert not twice.overloads
+    out_of_reach(twice.compile, (types.int64,))
+    assert twice(21) == 42
