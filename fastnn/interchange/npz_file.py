@@ -60,16 +60,8 @@ def load_npz(
 
     Parameters
     ----------
-    path : str or Path
-    backend, threads, precision
-        As for `Network`.
-
-    Raises
-    ------
-    FileFormatError
-        If the file is damaged, of another kind, or of a newer format.
-    OSError
-        If it cannot be read.
+    path, backend, threads, precision
+        As for `fastnn.load`, which reads such files too and raises the same errors.
     """
     with open(path, "rb"):  # a missing or forbidden file is an OSError, with its own words
         pass

@@ -96,7 +96,13 @@ class ClassReport:
 
 
 def answers(network: "Network", x: Any, y: Any) -> Answers:
-    """Labels, predictions and confidences of samples `x` with labels or one-hot rows `y`, as in `Network.evaluate`.
+    """What a network says of labelled samples.
+
+    Parameters
+    ----------
+    network : Network
+    x, y
+        Samples and labels, or one-hot rows, as for `Network.evaluate`.
 
     Raises
     ------
@@ -124,14 +130,8 @@ def mistakes(network: "Network", x: Any, y: Any) -> Mistakes:
 
     Parameters
     ----------
-    network : Network
-    x, y
-        Samples and labels, as for `Network.evaluate`.
-
-    Raises
-    ------
-    DataError
-        If the data do not fit the network, or are no classification.
+    network, x, y
+        As for `answers`, which raises the same errors.
 
     Examples
     --------
@@ -152,16 +152,10 @@ def class_report(network: "Network", x: Any, y: Any, names: Sequence[str] | None
 
     Parameters
     ----------
-    network : Network
-    x, y
-        Samples and labels, as for `Network.evaluate`.
+    network, x, y
+        As for `answers`, which raises the same errors.
     names : sequence of str or None
         Of the classes; None: their numbers.
-
-    Raises
-    ------
-    DataError
-        If the data do not fit the network, or are no classification.
 
     Examples
     --------

@@ -23,23 +23,12 @@ def precision_recall(
 
     Parameters
     ----------
-    network : Network
-    x, y
-        Samples and labels, as for `Network.evaluate`.
-    names : sequence of str or None
-        Of the classes; None: their numbers.
-    theme : {"light", "dark"}
+    network, x, y, names, theme
+        As for `prediction_matrix`, which raises the same errors.
 
     Returns
     -------
     matplotlib.figure.Figure
-
-    Raises
-    ------
-    DataError
-        If the data do not fit the network, or are no classification.
-    MissingLibraryError
-        If matplotlib is not installed.
 
     See Also
     --------

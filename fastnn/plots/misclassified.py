@@ -25,23 +25,14 @@ def misclassified(network: "Network", x: Any, y: Any, n: int = 25, *, theme: str
 
     Parameters
     ----------
-    network : Network
-    x, y
-        Samples and labels, as for `Network.evaluate`.
+    network, x, y, theme
+        As for `prediction_matrix`, which raises the same errors.
     n : int
         Mistakes to draw, at most.
-    theme : {"light", "dark"}
 
     Returns
     -------
     matplotlib.figure.Figure
-
-    Raises
-    ------
-    DataError
-        If the data do not fit the network, or are no classification.
-    MissingLibraryError
-        If matplotlib is not installed.
 
     See Also
     --------

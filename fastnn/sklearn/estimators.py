@@ -5,6 +5,7 @@ Parameters, attributes and the rules by which training ends are scikit-learn's, 
 
 import itertools
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, ClassVar, NamedTuple
@@ -76,7 +77,7 @@ class MLPParameters:
     clip_norm: float | None = None
 
 
-class MLPEstimator(MLPParameters, BaseEstimator):
+class MLPEstimator(MLPParameters, BaseEstimator, ABC):
     """Training, for subclasses that know what targets and outputs mean."""
 
     _parameter_constraints: ClassVar[dict] = dict(MLPClassifier._parameter_constraints)  # scikit-learn's own limits
@@ -94,13 +95,13 @@ class MLPEstimator(MLPParameters, BaseEstimator):
 
     # ---- what the subclasses know ----
 
+    @abstractmethod
     def _check_targets(self, y: Any, fresh: bool, classes: Any) -> np.ndarray:
         """Targets as the network takes them; where `fresh`, sets `n_outputs_` and `out_activation_`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _score(self, outputs: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> float:
         """What `score` would say of a network's outputs, for targets as the network takes them."""
-        raise NotImplementedError
 
     def _weigh(self, samples: Samples) -> Samples:
         """With the weights that the loss is to have."""
