@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -26,14 +26,13 @@ class WorkerError(Exception):
     """A worker cannot do what it was asked, or has stopped; the message says why."""
 
 
-def serve(environment: Mapping[str, str], cores: int | None, pipe: Connection) -> None:
+def serve(cores: int | None, pipe: Connection) -> None:
     """What the process does: answers requests ``(function, arguments)`` with ``function(kept, *arguments)``.
 
     `kept` is a dictionary for what one request leaves to the next. An error's text is the last answer.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who ends the workers
     end_with_parent()
-    os.environ.update(environment)
     if cores and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     kept: dict[str, Any] = {}
@@ -59,6 +58,21 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(kill_with_parent, signal.SIGKILL)
 
 
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """For a process that starts within: a BLAS reads its number of threads when it is loaded, with numpy."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                del os.environ[name]
+
+
 class Worker:
     """The parent's side of a worker, whose process is suspended from each answer to the next request.
 
@@ -73,9 +87,10 @@ class Worker:
     def __init__(self, environment: Mapping[str, str], cores: int | None = None) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, other = context.Pipe()
-        self._process = context.Process(target=serve, args=(dict(environment), cores, other), daemon=True)
+        self._process = context.Process(target=serve, args=(cores, other), daemon=True)
         self._busy = False
-        self._process.start()
+        with _environment(environment):
+            self._process.start()
         other.close()
 
     def ask(self, function: Callable[..., Any], *arguments: Any) -> None:

@@ -18,12 +18,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+import joblib
 import numpy as np
 import pytest
 from fastnn.bench import command, contenders, jobs, levels, readme, sections, trainers, which
 from fastnn.bench.levels import Case
 from fastnn.bench.report import plots
 from fastnn.bench.workers import Worker, WorkerError
+from threadpoolctl import threadpool_info
 
 import fastnn
 from fastnn import backends, measured
@@ -122,6 +124,21 @@ def test_a_worker_keeps_what_it_was_told_and_has_its_own_environment():
         assert "FASTNN_TEST" not in os.environ
     finally:
         worker.close()
+
+
+def count_blas_threads(kept):
+    return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+
+@pytest.mark.skipif(joblib.cpu_count() < 2, reason="needs two cores")
+def test_a_worker_s_variables_hold_for_the_blas_that_comes_with_numpy(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    worker = Worker({"OMP_NUM_THREADS": "1"})
+    try:
+        assert set(worker.call(count_blas_threads)) == {1}
+    finally:
+        worker.close()
+    assert os.environ["OMP_NUM_THREADS"] == "2"
 
 
 @pytest.mark.parametrize(
