@@ -48,6 +48,7 @@ from fastnn.bench.workers import WorkerError
 
 import fastnn
 from fastnn.backends import READY, BackendChoice, resolve_backend
+from fastnn.cli import exit_code
 from fastnn.datasets import Dataset
 from fastnn.history import History
 from fastnn.schedules import Schedule, as_schedule
@@ -717,4 +718,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

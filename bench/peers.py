@@ -11,6 +11,7 @@ The peers are an extra, ``pip install -e '.[peers]'``; one that is missing is na
 
 import argparse
 import statistics
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from fastnn.bench.report import formatting
 from fastnn.bench.trainers import TRAINERS, Task
 
 import fastnn
+from fastnn.cli import exit_code
 from fastnn.threads import resolve_threads
 
 NETWORKS = ((784, 30, 10), (784, 128, 10), (784, 512, 512, 512, 10))
@@ -107,7 +109,7 @@ def summarize(results: list[dict[str, Any]]) -> None:
         print(f"\nnumba against the fastest peer in each: {each}; geometric mean {mean:.2f}")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7, help="measurements of each (default: 7)")
     parser.add_argument("--samples", type=int, default=60_000, help="of an epoch (default: 60000)")
@@ -137,7 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.json:
         content = {"schema_version": 1, "environment": runner.environment(threads), "results": results}
         runner.write_json(options.json, content)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

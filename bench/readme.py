@@ -16,6 +16,7 @@ from fastnn.bench.report.formatting import network, ratio
 from fastnn.bench.report.plots import throughput
 from fastnn.bench.report.results import read_results
 
+from fastnn.cli import exit_code
 from fastnn.plots.figures import THEMES, save_figure
 
 FOLDER = Path(__file__).resolve().parent.parent  # of a clone
@@ -95,4 +96,4 @@ def draw(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

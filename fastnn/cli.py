@@ -7,7 +7,7 @@ errors to stderr; nobody sees a traceback for what he can mend himself.
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import fastnn
 from fastnn.bench import command, doctor, which
@@ -15,7 +15,7 @@ from fastnn.commands import backends, completion, convert, data, evaluate, plot,
 from fastnn.commands.options import INTERRUPTED, UsageError
 from fastnn.errors import BackendError, DatasetUnavailableError, FastnnError
 
-__all__ = ["main", "make_parser"]
+__all__ = ["exit_code", "main", "make_parser"]
 
 FAILED, USAGE, UNAVAILABLE = 1, 2, 3
 
@@ -37,9 +37,19 @@ _COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    try:
+
+    def run() -> int:
         options = make_parser().parse_args(arguments)
-        code = options.run(options)
+        code: int = options.run(options)
+        return code
+
+    return exit_code(run)
+
+
+def exit_code(run: Callable[[], int]) -> int:
+    """What `run` returns, or the code of its error, which is told on stderr."""
+    try:
+        code = run()
         sys.stdout.flush()
         return code
     except SystemExit as error:  # argparse: 0 after --help, 2 for wrong usage

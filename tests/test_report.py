@@ -4,6 +4,8 @@ import json
 import math
 import re
 import statistics
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import pytest
@@ -148,6 +150,14 @@ def test_report_is_made_anew_from_its_results(folder, tmp_path, capsys, text_onl
     assert report_again.main([str(folder / "results.json"), "--out", str(tmp_path)]) == 0
     assert (tmp_path / "results.json").read_bytes() == (folder / "results.json").read_bytes()
     assert "784-128-10, batch 64" in capsys.readouterr().out
+
+
+def test_a_reader_who_leaves_is_no_error(folder, tmp_path):
+    command = [sys.executable, "-m", "fastnn.bench.report", str(folder / "results.json"), "--out", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        run.stdout.close()
+        assert run.stderr.read() == b""
+    assert run.returncode == 1
 
 
 def test_answer_comes_first_and_is_that_of_the_results(folder, results):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fastnn.bench.report import read_results, table, write_report
 
-from fastnn.errors import FastnnError
+from fastnn.cli import exit_code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -17,12 +17,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("results", metavar="RESULTS.json", type=Path)
     parser.add_argument("--out", metavar="DIR", type=Path, help="default: the folder of the results")
     options = parser.parse_args(arguments)
-    try:
-        results = read_results(options.results)
-        files = write_report(results, options.out or options.results.parent)
-    except (FastnnError, OSError) as error:
-        print(f"fastnn: {error}", file=sys.stderr)
-        return 1
+    return exit_code(lambda: make_again(options.results, options.out or options.results.parent))
+
+
+def make_again(file: Path, folder: Path) -> int:
+    results = read_results(file)
+    files = write_report(results, folder)
     print(table(results))
     print("\n".join(map(str, files)))
     return 0
