@@ -23,6 +23,7 @@ from fastnn.history import History
 from fastnn.plots import live as live_module
 from fastnn.plots.sources import read_source
 from fastnn.plots.terminal import plain_line, text_curves
+from fastnn.sweeps import sweep
 
 NAN = math.nan
 
@@ -507,6 +508,8 @@ def test_a_csv_without_validation_has_none(tmp_path):
         (CSV.encode() + b"1,zero,0.8,,,1.0,0.1\n", "line 2: expected a number as loss, got 'zero'"),
         (b'{"command": "evaluate"}', "that of fastnn evaluate"),
         (b'{"history": {"loss": 1}}', "no whole JSON"),
+        (b'{"format": "fastnn sweep 2"}', "no sweep saved as JSON"),
+        (b'{"format": "fastnn sweep 1", "rows": [{}]}', "no sweep saved as JSON"),
         (b'{"history"', "no whole JSON"),
         (b"\x08\0\0\0\0\0\0\0{      }", "safetensors"),
     ],
@@ -569,6 +572,22 @@ def test_of_a_record_only_curves_are_drawn(folder, capsys):
 def test_several_sources_are_compared_in_one_file(folder, capsys, unrendered):
     assert run("model.safetensors", "run.json", "--out", "both.svg") == 0
     assert capsys.readouterr().out == "both.svg\n"
+
+
+def test_a_sweep_is_drawn_from_its_file(folder, capsys, unrendered):
+    x, y = np.random.default_rng(0).random((60, 4), np.float32), np.arange(60) % 2
+    result = sweep({"learning_rate": [0.01, 0.1]}, x, y, epochs=1, backend="numpy", jobs=1)
+    result.save("tried.json")
+    assert read_source("tried.json").sweep == result
+    assert run("tried.json", "--format", "svg") == 0
+    assert capsys.readouterr() == ("tried-plots/sweep.svg\n", "")
+    for arguments, words in [
+        ("tried.json --what curves", "tried is a sweep: curves cannot be drawn"),
+        ("run.json --what sweep", "run is no sweep"),
+        ("run.json tried.json --what curves", "tried is a sweep"),
+    ]:
+        with pytest.raises(DataError, match=words):
+            run(*arguments.split())
 
 
 def test_the_report_is_text_or_json(folder, capsys):

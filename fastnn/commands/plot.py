@@ -30,7 +30,7 @@ _OF_ANSWERS: dict[str, Any] = {
     "classes": plots.precision_recall,
 }
 _FIGURES = ("curves", *_OF_ANSWERS, "weights")
-_REPORT = "report"
+_SWEEP, _REPORT = "sweep", "report"
 _FORMATS = ("png", "svg")
 
 
@@ -40,9 +40,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "sources",
         metavar="SOURCE",
         nargs="+",
-        help="a saved network, the JSON of train --json (- for stdin), or the CSV of CSVLog; several are compared",
+        help="a saved network, the JSON of train --json (- for stdin) or sweep --out, or the CSV of CSVLog; several "
+        "runs are compared",
     )
-    words = f"of {', '.join(_FIGURES)}, or {_REPORT}, a table as text; default: all figures that can be drawn"
+    words = f"of {', '.join((*_FIGURES, _SWEEP))}, or {_REPORT}, a table as text; default: all that can be drawn"
     parser.add_argument("--what", metavar="NAME,...", help=words)
     add_dataset(parser)
     parser.add_argument("--out", metavar="PATH", help="a file for one figure, or a folder; default: SOURCE-plots")
@@ -87,12 +88,12 @@ def run(options: argparse.Namespace) -> int:
 def _parse_what(text: str | None) -> list[str]:
     """Names in the order given; none where all are to be drawn that can be."""
     names = [] if text is None else text.split(",")
-    return list(dict.fromkeys(check_choice("figure", name.strip(), (*_FIGURES, _REPORT)) for name in names))
+    return list(dict.fromkeys(check_choice("figure", name.strip(), (*_FIGURES, _SWEEP, _REPORT)) for name in names))
 
 
 def _choose(wanted: Sequence[str], sources: Sequence[Source]) -> list[str]:
     """What was asked for, or all that is possible; what is not is an error there, and a line on stderr here."""
-    names = wanted or (_FIGURES if len(sources) == 1 else ["curves"])
+    names = wanted or ([_SWEEP] if sources[0].sweep else _FIGURES if len(sources) == 1 else ["curves"])
     obstacles = {name: reason for name in names if (reason := _obstacle(name, sources))}
     possible = [name for name in names if name not in obstacles]
     if obstacles and (wanted or not possible):
@@ -107,6 +108,10 @@ def _obstacle(name: str, sources: Sequence[Source]) -> str:
     if len(sources) > 1 and name != "curves":
         raise UsageError(f"several sources are compared by their curves alone: give one for {name}")
     for source in sources:
+        if (name == _SWEEP) != bool(source.sweep):
+            return f"{source.name} is {'a' if source.sweep else 'no'} sweep: {name} cannot be drawn of it"
+        if source.sweep:
+            return ""
         if name == "curves":
             if not (source.history and source.history.epochs):
                 return f"{source.name} has no epochs to draw curves of: it was not trained, or saved by an older fastnn"
@@ -134,6 +139,10 @@ def _load_data(name: str, source: Source) -> tuple[Any, Any]:
 
 def _draw(name: str, sources: Sequence[Source], data: tuple[Any, ...], theme: str) -> "Figure":
     source = sources[0]
+    if source.sweep:
+        from fastnn.plots.sweep import sweep_panels
+
+        return sweep_panels(source.sweep, theme=theme)
     if name == "curves":
         if len(sources) == 1:
             return plots.curves(source.history, theme=theme)  # type: ignore[arg-type]  # _choose has looked

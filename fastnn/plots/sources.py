@@ -1,4 +1,4 @@
-"""What ``fastnn plot`` draws from: a model file, the JSON of ``fastnn train``, or the CSV of `fastnn.CSVLog`."""
+"""What ``fastnn plot`` draws from: a model, the JSON of ``fastnn train`` or of a sweep, the CSV of `fastnn.CSVLog`."""
 
 import csv
 import io
@@ -6,19 +6,24 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastnn.errors import FileFormatError
 from fastnn.history import QUANTITIES, History
 from fastnn.network import Network
 
+if TYPE_CHECKING:
+    from fastnn.sweeps import Sweep
+
 __all__ = ["Source", "read_source"]
 
-_EXPECTED = "a model (.safetensors), the JSON of fastnn train --json, or the CSV of the callback CSVLog"
+_EXPECTED = (
+    "a model (.safetensors), the JSON of fastnn train --json or fastnn sweep --out, or the CSV of the callback CSVLog"
+)
 
 
 class Source(NamedTuple):
-    """A run as far as a file has it.
+    """A run as far as a file has it, or a sweep.
 
     Attributes
     ----------
@@ -27,15 +32,18 @@ class Source(NamedTuple):
     name : str
         Of the file, without folder and suffix.
     history : History or None
-        None where a model was saved before it was trained.
+        None for a sweep, and where a model was saved before it was trained.
     network : Network or None
         None where the file is a record without weights.
+    sweep : Sweep or None
+        None for a single run.
     """
 
     path: str
     name: str
     history: History | None
     network: Network | None
+    sweep: "Sweep | None" = None
 
 
 def read_source(path: str, backend: str | None = None, threads: int | None = None) -> Source:
@@ -55,19 +63,20 @@ def read_source(path: str, backend: str | None = None, threads: int | None = Non
         If it cannot be read.
     """
     if path == "-":
-        return Source(path, "stdin", _read_record("stdin", sys.stdin.buffer.read()), None)
+        return _read_record("stdin", path, sys.stdin.buffer.read())
     name = Path(path).stem
     with open(path, "rb") as file:
         start = file.read(9)
         if start[8:] != b"{" or start.startswith((b"{", b"epoch")):  # a model begins with the length of its header
-            return Source(path, name, _read_record(path, start + file.read()), None)
+            return _read_record(name, path, start + file.read())
     from fastnn.storage import load
 
     network = load(path, backend, threads)
     return Source(path, name, network.history, network)
 
 
-def _read_record(path: str, content: bytes) -> History:
+def _read_record(name: str, path: str, content: bytes) -> Source:
+    path = "stdin" if path == "-" else path
     try:
         text = content.decode("utf-8-sig").lstrip()
     except UnicodeDecodeError as error:
@@ -75,22 +84,26 @@ def _read_record(path: str, content: bytes) -> History:
     if not text:
         raise FileFormatError(f"{path} is empty: expected {_EXPECTED}")
     if text.startswith("{"):
-        return _read_json(path, text)
+        return _read_json(name, path, text)
     if text.startswith("epoch,"):
-        return _read_csv(path, text)
+        return Source(path, name, _read_csv(path, text), None)
     raise FileFormatError(f"{path} is none of what can be drawn: expected {_EXPECTED}")
 
 
-def _read_json(path: str, text: str) -> History:
+def _read_json(name: str, path: str, text: str) -> Source:
     try:
         content = json.loads(text)
-        return History.from_dict(content["history"])
+        if str(content.get("format")).startswith("fastnn sweep"):
+            from fastnn.sweeps import Sweep
+
+            return Source(path, name, None, None, Sweep.from_dict(content, path))
+        return Source(path, name, History.from_dict(content["history"]), None)
     except KeyError as error:
         command = content.get("command")
         kind = f"that of fastnn {command}" if command else "another one"
         raise FileFormatError(f"{path} is JSON without a history, {kind}: expected {_EXPECTED}") from error
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise FileFormatError(f"{path} is no whole JSON of fastnn train --json ({error}): write it again") from error
+        raise FileFormatError(f"{path} is no whole JSON of fastnn ({error}): write it again") from error
 
 
 def _read_csv(path: str, text: str) -> History:

@@ -288,15 +288,25 @@ class Sweep:
             content = file.read()
         try:
             values = json.loads(content)
-            if values.pop("format") != _FORMAT:
+        except (ValueError, RecursionError) as error:
+            raise _damaged(path, error) from error
+        return cls.from_dict(values, path)
+
+    @classmethod
+    def from_dict(cls, values: Any, name: str | Path = "it") -> "Sweep":
+        """What `to_dict` made of a sweep; `name` is for what a FileFormatError says if it is something else."""
+        try:
+            if values["format"] != _FORMAT:
                 raise ValueError(f"its format is not {_FORMAT!r}")
-            rows = [Row(row["settings"], list(map(_as_trial, row["trials"]))) for row in values.pop("rows")]
-            del values["metric"], values["standard_error"]
-            return cls(rows, **values)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise FileFormatError(
-                f"{path} is no sweep saved as JSON ({error}): sweep again, with a .json file"
-            ) from error
+            rows = [Row(row["settings"], list(map(_as_trial, row["trials"]))) for row in values["rows"]]
+            left_out = ("format", "rows", "metric", "standard_error")
+            return cls(rows, **{key: value for key, value in values.items() if key not in left_out})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise _damaged(name, error) from error
+
+
+def _damaged(name: str | Path, error: Exception) -> FileFormatError:
+    return FileFormatError(f"{name} is no sweep saved as JSON ({error}): sweep again, with a .json file")
 
 
 def check_suffix(path: str | Path, suffixes: Sequence[str] = _SUFFIXES) -> None:
