@@ -27,7 +27,8 @@ class Live(Callback):
 
     In a notebook one figure is renewed in place. In a terminal the curves are drawn as text on stderr, above the
     progress of the epoch, and renewed in place too. Anywhere else, as in a pipe or a file, each epoch is one line.
-    Drawing takes at most a twentieth of the time; the last epoch is always drawn.
+    Drawing takes at most a twentieth of the time; the last epoch is always drawn. In a terminal, what else is printed
+    meanwhile, by another callback say, may be drawn over: write that to a file.
 
     Parameters
     ----------
