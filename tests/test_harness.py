@@ -378,6 +378,12 @@ def test_the_precision_is_part_of_the_name():
     assert field.without({"numpy"}).control is None
 
 
+@pytest.mark.parametrize("name", levels.LEVELS)
+def test_first_epochs_are_short_enough_to_be_compared(name):
+    """With more mini-batches whoever is right but rounds in another way would be left out."""
+    assert all(case.samples // case.batch_size <= levels.MOST_STEPS for case in levels.LEVELS[name].cases)
+
+
 def test_who_trains_something_else_is_left_out():
     field = contenders.find_field("numpy", None, 1)
     losses = {"numpy": 0.5, "numpy, again": 0.5, contenders.YARDSTICK: 0.51}
