@@ -19,7 +19,7 @@ from fastnn.errors import DatasetUnavailableError, FileFormatError
 __all__ = ["read_npz"]
 
 _ENCRYPTED = 0x1
-# What zipfile and numpy's header parser raise on damaged bytes; RuntimeError and NotImplementedError are zipfile's.
+# What zipfile and numpy's header parser raise on damaged bytes; RuntimeError is zipfile's, for what it cannot unpack.
 _DAMAGE = (
     zipfile.BadZipFile, zlib.error, EOFError, struct.error, ValueError, TypeError, SyntaxError,
     tokenize.TokenError, RuntimeError, OverflowError, KeyError,
