@@ -3,12 +3,12 @@
 import argparse
 import importlib.util
 import shlex
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import fastnn
+from fastnn.console import say
 from fastnn.datasets import DATASETS
 
 __all__ = ["add_options", "run"]
@@ -68,10 +68,10 @@ def measure(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise UsageError(error) from error
     if data.note:
-        print(f"fastnn: NOT MNIST but {data.name!r}, because: {data.note}", file=sys.stderr)
+        say(f"NOT MNIST but {data.name!r}, because: {data.note}")
     folder = check_folder(options.out)
     results: dict[str, Any] = {}
-    print(f"fastnn bench {options.level}: {', '.join(field.entries)}; {data.name}; {threads} threads", file=sys.stderr)
+    say(f"bench {options.level}: {', '.join(field.entries)}; {data.name}; {threads} threads")
     from fastnn.bench import harness
 
     harness.measure(results, options.level, field, data, options.dataset, threads, typed(options))
@@ -103,9 +103,9 @@ def finish(results: dict[str, Any], folder: Path, options: argparse.Namespace) -
         print(f"report: {next(file for file in written if file.name == 'report.html')}")
     wrong = [row for row in results["gate"] or [] if not row["passed"]]
     for row in wrong:
-        print(f"fastnn: gate: {row['contender']}: {tell(row)}", file=sys.stderr)
+        say(f"gate: {row['contender']}: {tell(row)}")
     if results["interrupted"]:
-        print("fastnn: interrupted: the report has what was measured until then", file=sys.stderr)
+        say("interrupted: the report has what was measured until then")
         return INTERRUPTED
     curves = results["curves"]
     return FAILED if wrong or (curves and not curves["passed"]) else DONE

@@ -15,6 +15,7 @@ from fastnn.bench.machine import environment
 from fastnn.bench.report.results import KIND, SCHEMA_VERSION
 
 from fastnn.backends import available_backends
+from fastnn.console import is_terminal, progress_bar
 from fastnn.datasets import Dataset
 
 __all__ = ["measure"]
@@ -115,14 +116,12 @@ def find_peak(threads: int) -> Callable[[], float | None]:
 @contextmanager
 def progress(budget: float) -> Iterator[Callable[[str], None]]:
     """A function that shows what is going on, and how much time is left, where somebody looks."""
-    if not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         yield lambda what: None
         return
-    from tqdm import tqdm
-
     form = "{desc:<32} {percentage:3.0f}% |{bar}| {elapsed}, {remaining} left"
     begin = time.monotonic()
-    with tqdm(total=budget, bar_format=form, leave=False) as bar:
+    with progress_bar(total=budget, bar_format=form, leave=False) as bar:
 
         def tick(what: str) -> None:
             bar.set_description_str(what, refresh=False)

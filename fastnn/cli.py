@@ -13,6 +13,7 @@ import fastnn
 from fastnn.bench import command, doctor, which
 from fastnn.commands import backends, completion, convert, data, evaluate, plot, predict, sweep, train
 from fastnn.commands.options import INTERRUPTED, UsageError
+from fastnn.console import say
 from fastnn.errors import BackendError, DatasetUnavailableError, FastnnError
 
 __all__ = ["exit_code", "main", "make_parser"]
@@ -50,7 +51,7 @@ def exit_code(run: Callable[[], int]) -> int:
     """What `run` returns, or the code of its error, which is told on stderr."""
     try:
         code = run()
-        sys.stdout.flush()
+        print(end="", flush=True)  # a command without a console has no stdout
         return code
     except SystemExit as error:  # argparse: 0 after --help, 2 for wrong usage
         return int(error.code or 0)
@@ -70,7 +71,7 @@ def exit_code(run: Callable[[], int]) -> int:
 
 
 def _fail(error: object, code: int) -> int:
-    print(f"fastnn: {error}", file=sys.stderr)
+    say(error)
     return code
 
 

@@ -1,13 +1,13 @@
 """Many independent networks trained side by side."""
 
 import contextlib
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from fastnn.console import progress_bar, wants_progress
 from fastnn.errors import DivergedError
 from fastnn.history import History
 from fastnn.interruption import Interruption
@@ -145,11 +145,9 @@ def _progress(
     verbose: bool | str, networks: Sequence[Network], arguments: Sequence[Mapping[str, Any]]
 ) -> Iterator[Callable[[Network, History], None]]:
     """A callback that shows, on stderr, how many epochs all have done together."""
-    if not (sys.stderr.isatty() if verbose == "auto" else verbose):
+    if not wants_progress(verbose):
         yield lambda network, history: None
         return
-    from tqdm import tqdm
-
     epochs = sum(options.get("epochs", 5) for options in arguments)
-    with tqdm(total=epochs, desc=f"{len(networks)} networks", unit=" epochs") as bar:
+    with progress_bar(total=epochs, desc=f"{len(networks)} networks", unit=" epochs") as bar:
         yield lambda network, history: bar.update() and None

@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import math
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.callbacks import Callback
+from fastnn.console import progress_bar, say, wants_progress
 from fastnn.errors import DivergedError
 from fastnn.evaluation import Evaluator
 from fastnn.history import History
@@ -106,7 +106,7 @@ class Run:
         self._schedule = schedule
         self._trainer = Trainer(space, optimizer, schedule, epochs, shuffle)
         self._validate, self._stopped = validate, False
-        self.verbose = sys.stderr.isatty() if verbose == "auto" else bool(verbose)
+        self.verbose = wants_progress(verbose)
         training = ("loss",) if space.task == REGRESSION else ("loss", "accuracy")
         self.quantities = training + tuple(f"val_{name}" for name in training if validate)
         self.history = History()
@@ -241,8 +241,8 @@ def _describe(schedule: Schedule) -> str:
 
 def _compile(trainer: Trainer, show: bool) -> float:
     """Seconds it took; somebody who has to wait for it is told why."""
-    word = "fastnn: compiling, once for this number of layers and these dtypes; the code is kept for the next time"
-    timer = threading.Timer(0.5, print, [word], {"file": sys.stderr})
+    words = "compiling, once for this number of layers and these dtypes; the code is kept for the next time"
+    timer = threading.Timer(0.5, say, [words])
     if show:
         timer.start()
     try:
@@ -257,10 +257,10 @@ def _progress(show: bool, run: Run, number: int) -> Iterator[Report]:
     if not show:
         yield lambda trainer: None
         return
-    from tqdm import tqdm
-
     n_samples = run.history.samples
-    with tqdm(total=n_samples, desc=f"epoch {number + 1}/{run.epochs}", unit=" samples", unit_scale=True) as bar:
+    with progress_bar(
+        total=n_samples, desc=f"epoch {number + 1}/{run.epochs}", unit=" samples", unit_scale=True
+    ) as bar:
 
         def report(trainer: Trainer) -> None:
             loss, accuracy = trainer.means()

@@ -431,7 +431,7 @@ def test_live_renews_one_figure_in_a_notebook(monkeypatch):
     handle = types.SimpleNamespace(update=shown.append)
     display = types.SimpleNamespace(display=lambda figure, display_id: shown.append(figure) or handle)
     kernel = types.SimpleNamespace(kernel=object())
-    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: kernel))
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: kernel, version_info=(9, 0)))
     monkeypatch.setitem(sys.modules, "IPython.display", display)
     history = train(plots.Live(), epochs=3)
     assert_draws(shown[-1], history)

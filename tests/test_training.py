@@ -1,5 +1,6 @@
 """Runs of several epochs: their record, schedules, callbacks, and every way in which they may end."""
 
+import io
 import json
 import math
 import os
@@ -9,8 +10,10 @@ import sys
 import numpy as np
 import pytest
 
-import fastnn
+import fastnn.plots
+import fastnn.sweeps
 from fastnn import SGD, Adam, AdamW, DivergedError, History, Network, RMSprop
+from fastnn.cli import main
 from fastnn.schedules import Constant, Cosine, Exponential, Step, as_schedule
 
 RNG = np.random.default_rng(1)
@@ -541,6 +544,44 @@ def test_auto_looks_at_stderr(capsys, monkeypatch):
     network().fit(X, Y, epochs=1)
     network().fit(X, Y, epochs=1, verbose=False)
     assert capsys.readouterr().err.count("epoch 1/1") >= 1
+
+
+class Writer:
+    """All that some programs put in the place of stderr."""
+
+    def write(self, text):
+        pass
+
+
+class Broken(io.StringIO):
+    def write(self, text):
+        raise OSError(28, "No space left on device")
+
+
+CLOSED = io.StringIO()
+CLOSED.close()
+without_stderr = pytest.mark.parametrize(
+    "stderr", [None, Writer(), CLOSED, Broken()], ids=["none", "writer", "closed", "broken"]
+)
+
+
+@pytest.mark.parametrize("verbose", ["auto", True])
+@without_stderr
+def test_no_stderr_ends_a_run(stderr, verbose, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stderr)
+    assert network().fit(X, Y, epochs=1, verbose=verbose, callbacks=[fastnn.plots.Live()]).epochs == 1
+    assert [history.epochs for history in fastnn.train_many([network()], X, Y, epochs=1, verbose=verbose)] == [1]
+    rates = {"learning_rate": [0.1, 0.2]}
+    sweep = fastnn.sweeps.sweep(rates, X, Y, jobs=1, epochs=1, backend="numpy", verbose=verbose)
+    assert len(sweep.rows) == 2
+
+
+@without_stderr
+def test_a_command_without_a_console_has_its_exit_code(stderr, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stderr)
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["evaluate", "no-such-file.safetensors"]) == 1
+    assert main(["data"]) == 0
 
 
 def test_progress_of_regression_and_no_epochs(capsys):

@@ -1,11 +1,11 @@
 """Options that several commands have, and what is made of them."""
 
 import argparse
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fastnn import datasets
+from fastnn.console import say
 from fastnn.errors import DataError
 
 __all__ = ["INTERRUPTED", "UsageError", "add_common", "add_dataset", "load_dataset", "parse_layers", "usage"]
@@ -52,5 +52,5 @@ def load_dataset(name: str) -> datasets.Dataset:
     with usage():
         dataset = datasets.load(name)
     if dataset.note:
-        print(f"fastnn: NOT MNIST but {dataset.name!r}, because: {dataset.note}", file=sys.stderr)
+        say(f"NOT MNIST but {dataset.name!r}, because: {dataset.note}")
     return dataset

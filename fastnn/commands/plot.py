@@ -12,6 +12,7 @@ from fastnn import datasets, plots
 from fastnn.choices import check_choice
 from fastnn.commands.options import UsageError, add_dataset, load_dataset, usage
 from fastnn.commands.printing import print_json
+from fastnn.console import say
 from fastnn.errors import DataError
 from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL
 from fastnn.plots.figures import THEMES, save_figure
@@ -99,7 +100,7 @@ def _choose(wanted: Sequence[str], sources: Sequence[Source]) -> list[str]:
     if obstacles and (wanted or not possible):
         raise DataError(next(iter(obstacles.values())))
     for reason in dict.fromkeys(obstacles.values()):
-        print(f"fastnn: {reason}", file=sys.stderr)
+        say(reason)
     return possible
 
 
@@ -176,6 +177,6 @@ def _show(files: Iterable[Path]) -> None:
     """Open files with the program that the desktop has for them."""
     has_display = sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
     if not has_display:
-        print("fastnn: there is no display to show figures: open the files on another machine", file=sys.stderr)
+        say("there is no display to show figures: open the files on another machine")
     elif not all([webbrowser.open(path.resolve().as_uri()) for path in files]):
-        print("fastnn: no program was found that shows the files: open them by hand", file=sys.stderr)
+        say("no program was found that shows the files: open them by hand")

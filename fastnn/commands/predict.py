@@ -2,7 +2,6 @@
 
 import argparse
 import itertools
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 
 from fastnn.commands.options import UsageError, add_common, usage
 from fastnn.commands.printing import plural, print_json
+from fastnn.console import say
 from fastnn.errors import DataError, MissingLibraryError
 from fastnn.images import Sample, iterate_images
 from fastnn.images.explanations import Explanation
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
             if explanation:
                 explanation.add(image.sample, prediction, output)
     if explanation:
-        print(f"fastnn: {explanation.finish()} shows what the network saw", file=sys.stderr)
+        say(f"{explanation.finish()} shows what the network saw")
     if options.json:
         print_json("predict", report.to_dict())
     else:
@@ -92,7 +92,7 @@ class _Reader:
             self._files += [(file, target, True) for file, target in found.images]
             self.passed_over += found.passed_over
         if self.passed_over:
-            print(f"fastnn: {plural(self.passed_over, 'file')} passed over: no images", file=sys.stderr)
+            say(f"{plural(self.passed_over, 'file')} passed over: no images")
         self.width = max(len(str(path)) for path, _, _ in self._files)
 
     def batches(self) -> Iterator[list[_Image]]:
@@ -112,14 +112,14 @@ class _Reader:
                         words = (
                             f"the ink falls into {sample.digits} parts side by side; taken for one digit all the same"
                         )
-                        print(f"fastnn: {sample.name}: {words}", file=sys.stderr)
+                        say(f"{sample.name}: {words}")
                     yield _Image(sample, target)
             except MissingLibraryError:
                 raise
             except (DataError, OSError) as error:
                 if not in_folder:
                     raise
-                print(f"fastnn: {error}", file=sys.stderr)
+                say(error)
                 self.failed.append({"image": str(path), "error": str(error)})
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -204,8 +203,7 @@ def _print_head(
     print(f"dataset   {dataset.name}: {counts}; {dataset.source}")
     print(f"backend   {choice.name}, by {choice.origin}; {choice.reason}")
     print(f"fixed     {_words(fixed) or 'nothing; the rest are defaults'}")
-    print(f"sweep     {runs}")
-    sys.stdout.flush()
+    print(f"sweep     {runs}", flush=True)
 
 
 def _words(settings: dict[str, Any]) -> str:

@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import os
-import sys
 from typing import Any
 
 from fastnn import datasets
@@ -196,8 +195,7 @@ def _print_head(
     print(f"network   {network!r}")
     print(f"backend   {choice.name}, by {choice.origin}; {choice.reason}; {plural(network.threads, 'thread')}")
     epochs, batch = plural(settings["epochs"], "epoch"), settings["batch_size"]
-    print(f"training  {epochs}, batches of {batch}, {loss}, {optimizer}, schedule {settings['schedule']}")
-    sys.stdout.flush()
+    print(f"training  {epochs}, batches of {batch}, {loss}, {optimizer}, schedule {settings['schedule']}", flush=True)
 
 
 def _print_history(history: History) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from fastnn.console import is_terminal
 from fastnn.datasets.catalogue import FILES, MIRRORS, FileEntry
 from fastnn.datasets.folders import is_published
 from fastnn.datasets.idx import read_idx
@@ -182,7 +183,7 @@ def _run_transfer(url: str, sink: _Sink, outcome: list[BaseException]) -> None:
         import pooch
 
         downloader = pooch.HTTPDownloader(
-            progressbar=sys.stderr is not None and sys.stderr.isatty(),
+            progressbar=is_terminal(sys.stderr),
             chunk_size=1 << 16,
             timeout=(CONNECT_SECONDS, READ_SECONDS),
             headers={"Accept-Encoding": "identity"},  # else a server may gzip the gzip file once more

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from fastnn.callbacks import Callback
+from fastnn.console import Notices, is_terminal
 from fastnn.history import History
 from fastnn.optional import require
 from fastnn.plots.curves import curves
@@ -92,7 +93,7 @@ def _choose_view(live: Live, run: "Run") -> _View:
     if live.stream is None and _in_notebook():
         require("matplotlib", "plot")
         return _Notebook(live.theme)
-    if stream.isatty() and os.environ.get("TERM") != "dumb":
+    if is_terminal(stream) and os.environ.get("TERM") != "dumb":
         require("plotille", "plot")
         return _Terminal(stream, bars=run.verbose and stream is sys.stderr)
     return _Lines(stream)
@@ -110,10 +111,10 @@ class _Lines:
     takes_time = False
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self._notices = Notices(stream)
 
     def draw(self, history: History, new: int) -> None:
-        print(plain_line(history), file=self._stream, flush=True)
+        print(plain_line(history), file=self._notices, flush=True)
 
 
 class _Terminal:
@@ -130,14 +131,13 @@ class _Terminal:
     def draw(self, history: History, new: int) -> None:
         try:
             columns, lines = os.get_terminal_size(self._stream.fileno())
-        except (OSError, ValueError):  # a stream that says it is a terminal, but has no size
+        except (AttributeError, OSError, ValueError):  # a stream that says it is a terminal, but has no size
             columns, lines = 80, 24
         text = text_curves(history, columns or 80, max(3, min(10, (lines or 24) - 7)))
         above = self._height + new * self._bars
         whole = not history.interrupted  # else it is unknown what is below the last drawing: leave it as it is
         back = f"\r\x1b[{above}A\x1b[J" if above and whole else ""
-        self._stream.write(f"{back}{text}\n")
-        self._stream.flush()
+        print(f"{back}{text}", file=Notices(self._stream), flush=True)
         self._height = text.count("\n") + 1
 
 

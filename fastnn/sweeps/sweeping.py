@@ -13,6 +13,7 @@ import numpy as np
 from fastnn.arguments import check_count, check_finite, check_seed, check_validation_data
 from fastnn.backends import BackendChoice, resolve_backend
 from fastnn.callbacks import Callback
+from fastnn.console import is_terminal, progress_bar, say
 from fastnn.datasets.holding_out import hold_out
 from fastnn.errors import DataError, DivergedError
 from fastnn.history import History
@@ -293,8 +294,8 @@ def _progress(n_runs: int, way: _Way, verbose: bool | str) -> Iterator[Report]:
     """A function to call when a run is done: draws a bar on a terminal, elsewhere gives one estimate of the time."""
     from tqdm import tqdm
 
-    terminal, start = sys.stderr.isatty(), time.perf_counter()
-    with tqdm(total=n_runs, desc=way.words, unit=" runs", disable=not (terminal and verbose)) as bar:
+    terminal, start = is_terminal(sys.stderr), time.perf_counter()
+    with progress_bar(total=n_runs, desc=way.words, unit=" runs", disable=not (terminal and verbose)) as bar:
         done: list[History] = []
 
         def report(history: History) -> None:
@@ -306,6 +307,6 @@ def _progress(n_runs: int, way: _Way, verbose: bool | str) -> Iterator[Report]:
                 words = (
                     f"first run done after {tqdm.format_interval(now)}, all in about {tqdm.format_interval(now + left)}"
                 )
-                print(f"fastnn: {words}", file=sys.stderr)
+                say(words)
 
         yield report
