@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.choices import check_choice
-from fastnn.kernels.codes import HIDDEN_ACTIVATIONS, PRECISIONS
+from fastnn.kernels.codes import HIDDEN_ACTIVATIONS, PRECISIONS, TASKS
 
 __all__ = [
     "check_count",
@@ -22,6 +22,7 @@ __all__ = [
     "check_precision",
     "check_seed",
     "check_sizes",
+    "check_task",
     "check_validation_data",
 ]
 
@@ -98,6 +99,16 @@ def check_rate(rate: Any) -> float:
     if not 0 <= rate < 1:
         raise ValueError(f"dropout must be at least 0 and less than 1, got {rate!r}")
     return rate
+
+
+def check_task(task: str | None, output: str) -> int | None:
+    if task is None:
+        return None
+    check_choice("task", task, TASKS)
+    if (task != "classification" and output == "softmax") or (task == "multilabel" and output != "sigmoid"):
+        needed = "sigmoid" if task == "multilabel" else "identity or sigmoid"
+        raise ValueError(f"task={task!r} needs output {needed}, the network has output={output!r}")
+    return TASKS[task]
 
 
 def check_validation_data(data: Any) -> tuple:

@@ -61,8 +61,10 @@ class Evaluator:
         If samples, targets or weights do not fit the network.
     """
 
-    def __init__(self, network: "Network", x: Any, y: Any, sample_weight: Any = None, *, loss: str) -> None:
-        self._space = Workspace(network, x, y, _ROWS, loss=loss, sample_weight=sample_weight)
+    def __init__(
+        self, network: "Network", x: Any, y: Any, sample_weight: Any = None, *, loss: str, task: int | None = None
+    ) -> None:
+        self._space = Workspace(network, x, y, _ROWS, loss=loss, sample_weight=sample_weight, task=task)
         self._step_weights = self._space.step_weights(np.arange(self._space.n_samples))
 
     def __call__(self) -> tuple[float, float]:

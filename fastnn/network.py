@@ -18,6 +18,7 @@ from fastnn.arguments import (
     check_precision,
     check_seed,
     check_sizes,
+    check_task,
     check_validation_data,
 )
 from fastnn.backends import resolve_backend
@@ -62,7 +63,12 @@ class Network:
         Of the operands of matrix products, where the backend has that on this machine; weights, sums and all else stay
         float32. None: as `dtype`.
     scale, shift : float
-        The network sees ``x * scale + shift``. Without `scale`, uint8 samples are scaled by 1/255 and others by 1.
+        The network sees ``x * scale + shift``. Without `scale`, pixels are scaled by 1/255 and all else by 1. Pixels
+        are uint8, and other integers from 0 to 255 if one of them is at least 128; for a network that was trained on
+        pixels, all integers from 0 to 255. Floats are never taken for pixels.
+    task : {"classification", "multilabel", "regression"} or None
+        What the targets mean. None: what they look like in the first call of `fit`; rows of 0 and 1 with a single 1
+        each are then classes, rows of 0 and 1 otherwise several labels.
     backend : str or None
         numpy, numba, cupy, auto; by default what `use_backend`, `set_backend` or FASTNN_BACKEND say.
     threads : int or None
@@ -74,6 +80,13 @@ class Network:
         Of the last call of `fit`, also when that was interrupted.
     epochs_trained : int
         Sample order and dropout masks of an epoch depend on the seed and this number alone.
+    loss : str or None
+        Of the last call of `fit`.
+    pixels : bool
+        Whether it was trained on pixels.
+    largest_input : float
+        The largest magnitude of the samples of the first call of `fit`, after scaling; 0 before. Samples that are far
+        larger get a warning.
 
     Raises
     ------
@@ -106,6 +119,7 @@ class Network:
         precision: str | None = None,
         scale: float | None = None,
         shift: float = 0.0,
+        task: str | None = None,
         backend: str | None = None,
         threads: int | None = None,
     ) -> None:
@@ -122,9 +136,9 @@ class Network:
         self.scale = None if scale is None else check_finite("scale", scale)
         self.shift = check_finite("shift", shift)
         self.threads = resolve_threads(threads)
-        self.task = {"softmax": CLASSIFICATION, "identity": REGRESSION}.get(
-            output, MULTILABEL if self.sizes[-1] == 1 else CLASSIFICATION
-        )
+        self.decided_task = check_task(task, output)
+        self.loss: str | None = None
+        self.pixels, self.largest_input = False, 0.0
         self.history: History | None = None
         self.epochs_trained = 0
         self._precision: str | None = None
@@ -224,7 +238,7 @@ class Network:
         validate = None
         if validation_data is not None:
             try:
-                validate = Evaluator(self, *check_validation_data(validation_data), loss=loss)
+                validate = Evaluator(self, *check_validation_data(validation_data), loss=loss, task=space.task)
             except DataError as error:
                 raise DataError(f"validation data: {error}") from None
         run = Run(
@@ -302,10 +316,14 @@ class Network:
         return answers(self, x)
 
     def evaluate(self, x: Any, y: Any, *, loss: str | None = None, sample_weight: Any = None) -> dict[str, float]:
-        """Mean loss and accuracy (NaN for regression) over samples `x` with labels or targets `y`."""
+        """Mean loss and accuracy (NaN for regression) over samples `x` with labels or targets `y`.
+
+        The loss is that of the last call of `fit`, unless one is named.
+        """
         from fastnn.evaluation import Evaluator
 
-        value, accuracy = Evaluator(self, x, y, sample_weight, loss=check_loss(loss, self.output))()
+        loss = check_loss(self.loss if loss is None else loss, self.output)
+        value, accuracy = Evaluator(self, x, y, sample_weight, loss=loss)()
         return {"loss": value, "accuracy": accuracy}
 
     # ---- parameters ----
@@ -345,6 +363,21 @@ class Network:
         if not np.isfinite(flat).all():
             raise DataError("weights must be finite: there is a NaN or an infinity among them")
         self.parameters[...] = self.kernels.asarray(flat)
+
+    @property
+    def task(self) -> int:
+        """What the targets mean: decided by the first training, until then what the output activation suggests."""
+        if self.decided_task is not None:
+            return self.decided_task
+        if self.output == "identity":
+            return REGRESSION
+        return MULTILABEL if self.output == "sigmoid" and self.sizes[-1] == 1 else CLASSIFICATION
+
+    def learn_conventions(self, task: int, loss: str, pixels: bool, largest_input: float) -> None:
+        """Keep what training has decided about data: the task and the kind of inputs once and for all."""
+        self.decided_task, self.loss = task, loss
+        self.pixels = self.pixels or pixels
+        self.largest_input = self.largest_input or largest_input
 
     @property
     def precision(self) -> str | None:

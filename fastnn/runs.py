@@ -191,7 +191,8 @@ class Run:
     def train(self) -> History:
         """All epochs that are left; see `fastnn.Network.fit`."""
         network, history = self.network, self.history
-        network.history, network.task = history, self._space.task
+        network.history = history
+        network.learn_conventions(self._space.task, self._loss, self._space.pixels, self._space.largest_input)
         history.backend, history.dtype, history.precision = network.backend, network.dtype.name, network.precision
         history.threads, history.samples, history.interrupted = network.threads, self._space.n_samples, False
         with network.kernels.limit_threads(network.threads), ExitStack() as ends:

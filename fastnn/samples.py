@@ -5,6 +5,7 @@ those of other libraries (by DLPack), and also on a device, if the backend compu
 arrays and numpy's ufuncs alone: the ufuncs of device arrays are their library's own (NEP 13), and run on the device.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,25 +15,42 @@ from fastnn.errors import DataError
 from fastnn.kernels import memory, numpy_kernels
 from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL, REGRESSION
 
-__all__ = ["UNKNOWN", "Targets", "as_sample_weight", "as_samples", "as_targets", "is_of_other_library"]
+__all__ = ["UNKNOWN", "Targets", "as_sample_weight", "as_samples", "as_targets", "is_of_other_library", "read_samples"]
 
 UNKNOWN = object()  # targets where only outputs are wanted; None is what a caller forgot to fill in
 
 _CHUNK = 4096  # rows looked at a time, so that a check needs no second copy of the data
+_BRIGHT = 128  # integers from 0 to at least this, and at most 255, are taken for the pixels of images
 
 
 def as_samples(x: Any, n_in: int, dtype: np.dtype, kernels: Any = numpy_kernels) -> Any:
+    """The array of `read_samples` alone."""
+    return read_samples(x, n_in, dtype, kernels)[0]
+
+
+def read_samples(
+    x: Any, n_in: int, dtype: np.dtype, kernels: Any = numpy_kernels, pixels: bool = False
+) -> tuple[Any, float]:
     """Samples as a C-ordered ``(n, n_in)`` array of uint8, float32 or float64: read-only on the host, or on the device.
 
     Parameters
     ----------
     x : array_like, (n, n_in) or (n, ...) with as many values a sample
-        uint8, float32 and float64 stay what they are; other numbers are converted to `dtype`.
+        uint8, float32 and float64 stay what they are. Other integers become uint8 where they are pixels, from 0 to 255
+        and not all dark (one is at least 128); other numbers are converted to `dtype`.
     n_in : int
     dtype : numpy.dtype
         The network's.
     kernels : module
         The backend's.
+    pixels : bool
+        Integers from 0 to 255 are pixels also where all are dark: the network was trained on pixels.
+
+    Returns
+    -------
+    samples : array, (n, n_in)
+    largest : float
+        The largest magnitude among them; 255 for uint8.
 
     Raises
     ------
@@ -43,11 +61,17 @@ def as_samples(x: Any, n_in: int, dtype: np.dtype, kernels: Any = numpy_kernels)
     array = _as_numbers(x, "samples", kernels)
     if array.ndim < 2 or array.size != array.shape[0] * n_in or array.shape[0] == 0:
         _reject_shape(array, n_in)
-    if array.dtype.kind == "f":
-        _check_finite(array, dtype, "samples")
+    largest = 255.0
+    if array.dtype.kind in "iu" and array.dtype != np.uint8:
+        low, high = int(array.min()), int(array.max())
+        largest = float(max(-low, high))
+        if low >= 0 and (0 if pixels else _BRIGHT) <= high <= 255:
+            array, largest = array.astype(np.uint8), 255.0
+    elif array.dtype != np.uint8:
+        largest = _check_finite(array, dtype, "samples")
     if array.dtype not in (np.uint8, np.float32, np.float64):
         array = array.astype(dtype)
-    return _ready(array, array.dtype.newbyteorder("=")).reshape(len(array), n_in)
+    return _ready(array, array.dtype.newbyteorder("=")).reshape(len(array), n_in), largest
 
 
 def _ready(array: Any, dtype: Any) -> Any:
@@ -115,18 +139,29 @@ def _adopt(values: Any, what: str, kernels: Any) -> Any:
     )
 
 
-def _check_finite(array: Any, dtype: np.dtype, what: str) -> None:
-    """Every number must be finite, also when it is rounded to `dtype`."""
-    wide, largest = array.dtype.itemsize > dtype.itemsize, np.finfo(dtype).max
+def _check_finite(array: Any, dtype: np.dtype, what: str) -> float:
+    """Every number must be finite, also when it is rounded to `dtype`; returns the largest magnitude."""
+    if array.dtype.kind == "b" or array.size == 0:
+        return 1.0
+    limit = float(np.finfo(dtype if array.dtype.itemsize > dtype.itemsize else array.dtype).max)
+    largest = 0.0
     for start in range(0, len(array), _CHUNK):
         chunk = array[start : start + _CHUNK]
         chunk = chunk.reshape(len(chunk), -1)
-        finite = (chunk >= -largest) & (chunk <= largest) if wide else np.isfinite(chunk)
-        if not finite.all():
+        with np.errstate(invalid="ignore"):
+            magnitude = max(-float(chunk.min()), float(chunk.max()), key=_nan_first)
+        if not magnitude <= limit:
+            finite = (chunk >= -limit) & (chunk <= limit)
             row = int(finite.all(axis=1).argmin())
             value = chunk[row, int(finite[row].argmin())]
             found = f"{value}, too large for {dtype}" if np.isfinite(value) else "NaN or infinity"
             raise DataError(f"{what} must be finite: row {start + row} holds {found}")
+        largest = max(largest, magnitude)
+    return largest
+
+
+def _nan_first(value: float) -> float:
+    return math.inf if math.isnan(value) else value
 
 
 @dataclass(frozen=True)
@@ -139,7 +174,14 @@ class Targets:
 
 
 def as_targets(
-    y: Any, n: int, n_out: int, dtype: np.dtype, output: str, loss: str, kernels: Any = numpy_kernels
+    y: Any,
+    n: int,
+    n_out: int,
+    dtype: np.dtype,
+    output: str,
+    loss: str,
+    kernels: Any = numpy_kernels,
+    task: int | None = None,
 ) -> Targets:
     """Labels or targets for `n` samples, and the task they make.
 
@@ -154,11 +196,14 @@ def as_targets(
         Names; they limit the targets and tell a multi-label task from a regression.
     kernels : module
         The backend's.
+    task : int or None
+        What the targets mean, where training has decided on it; None: what these targets look like.
 
     Raises
     ------
     DataError
-        If lengths differ, or a value is not finite, not a label, or out of range; the message names the row.
+        If lengths differ, or a value is not finite, not a label, out of range, or no target of `task`; the message
+        names the row.
     """
     no_labels, no_rows = _ready(np.empty(0), np.int32), _ready(np.empty((0, n_out)), dtype)
     if y is UNKNOWN:
@@ -169,6 +214,10 @@ def as_targets(
     if array.shape[:1] != (n,):
         raise DataError(f"expected labels for {n} samples, got shape {array.shape}")
     if array.ndim == 1 and n_out > 1:
+        if task not in (None, CLASSIFICATION):
+            raise DataError(
+                f"expected {_MEANING[task]}, as in training, shape ({n}, {n_out}); got labels, shape ({n},)"
+            )
         return Targets(_labels(array, n_out), no_rows, CLASSIFICATION)
     if array.shape not in ((n, n_out), (n,)):
         raise DataError(f"expected labels of shape ({n},) or targets of shape ({n}, {n_out}), got {array.shape}")
@@ -181,7 +230,7 @@ def as_targets(
     if loss == "cross_entropy" and np.abs(sums - 1).max() > 1e-3:
         row = int(np.abs(sums - 1).argmax())
         raise DataError(f"targets of cross_entropy must add up to 1: row {row} adds up to {sums[row]}")
-    return Targets(no_labels, rows, _task(rows, output))
+    return Targets(no_labels, rows, _task(rows, output) if task is None else _check_task(rows, sums, task))
 
 
 def _labels(array: Any, n_out: int) -> Any:
@@ -203,6 +252,29 @@ def _task(rows: Any, output: str) -> int:
     if output == "softmax" or (rows.shape[1] > 1 and binary and bool((rows.sum(axis=1) == 1).all())):
         return CLASSIFICATION
     return MULTILABEL if output == "sigmoid" and binary else REGRESSION
+
+
+_MEANING = {
+    CLASSIFICATION: "one class a sample",
+    MULTILABEL: "several labels a sample, each from 0 to 1",
+    REGRESSION: "values",
+}
+
+
+def _check_task(rows: Any, sums: Any, task: int) -> int:
+    """The task that training has decided on, if the rows are targets of it."""
+    if task == REGRESSION:
+        return task
+    fits = ((rows >= 0) & (rows <= 1)).all(axis=1)
+    if task == CLASSIFICATION:
+        fits &= abs(sums - 1) <= 1e-3
+    if not fits.all():
+        row = int(fits.argmin())
+        raise DataError(
+            f"expected {_MEANING[task]}, which is what the targets were in training: row {row} holds "
+            f"{rows[row].tolist()}. For targets of another meaning make a new network, if need be with task="
+        )
+    return task
 
 
 def as_sample_weight(sample_weight: Any, n: int, dtype: np.dtype, kernels: Any = numpy_kernels) -> np.ndarray:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.arguments import check_count
+from fastnn.arguments import check_count, check_finite
 from fastnn.errors import FileFormatError
 from fastnn.files import atomic_path
 from fastnn.history import History
 from fastnn.kernels.codes import TASKS
+from fastnn.losses import check_loss
 from fastnn.network import Network
 from fastnn.parameters import count_biases, count_weights, split_parameters
 from fastnn.threads import resolve_threads
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["build", "check_writable", "describe", "load", "load_state", "save"]
 
-_FORMAT_VERSION = 2  # 1 knew neither history nor training; it is read too
+_FORMAT_VERSION = 3  # 1 knew neither history nor training, 2 not what training decided on data; both are read too
 _TEXTS = ("network", "history", "training")  # of the metadata; the digest is over all of them
 _OF_OTHERS = (".onnx", ".pt", ".pth", ".npy")
 _TRAINING = "training."  # before the names of tensors that a model does without
@@ -76,8 +77,9 @@ def describe(network: Network) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         tensors[f"W{i}"] = W
         if b is not None:
             tensors[f"b{i}"] = b
-    task = next(name for name, code in TASKS.items() if code == network.task)
-    texts = {"network": network.configuration() | {"epochs_trained": network.epochs_trained, "task": task}}
+    task = next((name for name, code in TASKS.items() if code == network.decided_task), None)
+    learned = {name: getattr(network, name) for name in ("epochs_trained", "loss", "pixels", "largest_input")}
+    texts = {"network": network.configuration() | learned | {"task": task}}
     if network.history:
         texts["history"] = network.history.to_dict()
     return texts, tensors
@@ -203,13 +205,19 @@ def build(
     try:
         configuration: dict[str, Any] = json.loads(metadata["network"])
         _check_tensors(configuration, tensors)
-        epochs_trained, task = configuration.pop("epochs_trained"), TASKS[configuration.pop("task")]
-        network = Network(**configuration, init="uniform(0, 0)", backend=backend, threads=threads)
+        learned = {name: configuration.pop(name, None) for name in ("loss", "pixels", "largest_input")}
+        epochs_trained, task = configuration.pop("epochs_trained"), configuration.pop("task")
+        network = Network(**configuration, task=task, init="uniform(0, 0)", backend=backend, threads=threads)
         if network.configuration() != configuration:
             raise ValueError(f"it says {configuration}, which is not all that makes a network")
         n_layers = len(network.sizes) - 1
         network.set_weights([(tensors[f"W{i}"], tensors.get(f"b{i}")) for i in range(1, n_layers + 1)])
-        network.epochs_trained, network.task = check_count("epochs_trained", epochs_trained, least=0), task
+        network.epochs_trained = check_count("epochs_trained", epochs_trained, least=0)
+        if learned["pixels"] is None and not epochs_trained:
+            network.decided_task = None  # older files name a task also where no training has decided on it
+        network.loss = learned["loss"] and check_loss(learned["loss"], network.output)
+        network.pixels = bool(learned["pixels"])
+        network.largest_input = check_finite("largest_input", learned["largest_input"] or 0)
         if "history" in metadata:
             network.history = History.from_dict(json.loads(metadata["history"]))
     except (KeyError, TypeError, ValueError, RecursionError) as error:

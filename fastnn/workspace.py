@@ -2,6 +2,7 @@
 
 import functools
 import math
+import warnings
 import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import numpy as np
 from fastnn.kernels.codes import GELU, GRADIENT_ONLY, LOSSES, PLAIN_SGD, REGRESSION
 from fastnn.optimizers import Constants
 from fastnn.parameters import count_weights, split_parameters
-from fastnn.samples import Targets, as_sample_weight, as_samples, as_targets
+from fastnn.samples import Targets, as_sample_weight, as_targets, read_samples
 from fastnn.step import Buffers, Data, Objective, bind
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Workspace"]
 
 Arrays = tuple[Any, ...]
+_FAR = 50  # samples so many times as large as those of the training are on another scale
 EVALUATION = Constants(GRADIENT_ONLY)  # what a workspace is for if no optimizer is named
 
 
@@ -40,6 +42,8 @@ class Workspace:
         With gradients.
     dropout : bool
         With dropout, in training.
+    task : int or None
+        What the targets mean; None: what they meant in training, or what they look like.
 
     Raises
     ------
@@ -60,12 +64,17 @@ class Workspace:
         weight_decay: float = 0.0,
         training: bool = False,
         dropout: bool = True,
+        task: int | None = None,
     ) -> None:
         self.network, self._asarray, self._real = network, network.kernels.asarray, network.dtype
-        samples = as_samples(x, network.sizes[0], network.dtype, network.kernels)
+        samples, largest = read_samples(x, network.sizes[0], network.dtype, network.kernels, network.pixels)
+        self.pixels = samples.dtype == np.uint8
+        self.largest_input = largest * self._scale
+        self._warn_of_other_inputs(training and not network.epochs_trained, samples)
         self.n_samples, n_out = len(samples), network.sizes[-1]
         self.weights = as_sample_weight(sample_weight, self.n_samples, network.dtype, network.kernels)
-        targets = as_targets(y, self.n_samples, n_out, network.dtype, network.output, loss, network.kernels)
+        task = network.decided_task if task is None else task
+        targets = as_targets(y, self.n_samples, n_out, network.dtype, network.output, loss, network.kernels, task)
         self.task = targets.task
         self.rows = min(rows, self.n_samples)
         self.steps = math.ceil(self.n_samples / self.rows)
@@ -160,10 +169,25 @@ class Workspace:
         hits = float(to_numpy(self.objective.hits)[:steps].sum()) / weight
         return loss, math.nan if self.task == REGRESSION else hits
 
-    def _make_data(self, samples: Any, targets: Targets) -> Data:
+    @property
+    def _scale(self) -> float:
         scale = self.network.scale
-        if scale is None:
-            scale = 1.0 / 255.0 if samples.dtype == np.uint8 else 1.0
+        return scale if scale is not None else 1.0 / 255.0 if self.pixels else 1.0
+
+    def _warn_of_other_inputs(self, is_first_training: bool, samples: Any) -> None:
+        """Say so where samples are of another scale than the network expects: its answers would mean nothing."""
+        seen, largest = self.network.largest_input, self.largest_input
+        remedy = "divide them by 255 if they are pixels, or give those as integers"
+        if seen and largest > _FAR * seen:
+            warnings.warn(
+                f"samples reach {largest:.4g}, those that the network was trained on {seen:.4g}: bring them to the "
+                f"same scale; {remedy}",
+                stacklevel=4,
+            )
+        elif is_first_training and self.network.scale is None and samples.dtype.kind == "f" and largest == 255:
+            warnings.warn(f"samples are floats up to 255: {remedy}; scale=1 takes them as they are", stacklevel=4)
+
+    def _make_data(self, samples: Any, targets: Targets) -> Data:
         return Data(
             x=self.network.kernels.as_source(samples),
             labels=self._asarray(targets.labels),
@@ -171,7 +195,7 @@ class Workspace:
             sample_weight=self._asarray(self.weights),
             order=self._asarray(np.arange(self.n_samples, dtype=np.int64)),
             batch_size=self.rows,
-            scale=scale,
+            scale=self._scale,
             shift=self.network.shift,
         )
 

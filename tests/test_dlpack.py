@@ -133,7 +133,7 @@ def test_answers_are_of_the_library_that_asked(library):
     for net in (network(), network(output="sigmoid"), network(output="identity"), network(dtype="float64")):
         if net.output == "sigmoid":
             net.fit(X, TARGETS[:, ::-1] > 0.5, epochs=1, loss="quadratic")
-            net.task = 1  # multi-label: an array of 0 and 1
+            net.decided_task = 1  # multi-label: an array of 0 and 1
         for say, expected in [
             (net.predict_proba, net.predict_proba(X)),
             (lambda x, n=net: answers(n, x), net.predict(X)),

@@ -117,7 +117,7 @@ def flip_a_bit(path):
         (lambda path: rewrite(path, W2=None), "W2 missing"),
         (lambda path: rewrite(path, W2=np.zeros((4, 5), np.float32)), "describes no network"),
         (lambda path: rewrite(path, b1=np.full(5, np.nan, np.float32)), "describes no network"),
-        (lambda path: describe(path, format=2), "has format 2, this fastnn reads 1: update"),
+        (lambda path: describe(path, format=3), "has format 3, this fastnn reads 1 to 2: update"),
         (lambda path: describe(path, hidden="swish"), "describes no network.*swish"),
         (lambda path: describe(path, sizes=None), "describes no network"),
     ],

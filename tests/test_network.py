@@ -370,6 +370,106 @@ def test_sigmoid_outputs_with_one_hot_targets_classify():
     np.testing.assert_array_equal(net.predict(x), net.predict_proba(x).argmax(axis=1))
 
 
+def several_labels():
+    """Samples, several labels each, and those rows that happen to have one."""
+    rng = np.random.default_rng(0)
+    x = rng.random((200, 12), np.float32)
+    y = (rng.random((200, 3)) > 0.5).astype(int)
+    return x, y, np.flatnonzero(y.sum(axis=1) == 1)
+
+
+def test_the_first_training_decides_what_targets_mean():
+    x, y, alone = several_labels()
+    net = Network([12, 8, 3], output="sigmoid", backend="numpy")
+    history = net.fit(x, y, epochs=1, validation_data=(x[alone], y[alone]))
+    by_hand = ((net.predict_proba(x[alone]) >= 0.5) == y[alone]).mean()
+    assert net.evaluate(x[alone], y[alone])["accuracy"] == pytest.approx(by_hand)
+    assert history.val_accuracy[0] == pytest.approx(by_hand)
+    net.fit(x[alone], y[alone], epochs=1)
+    assert net.task == MULTILABEL
+    assert net.predict(x[:1]).shape == (1, 3)
+
+
+def test_a_regression_has_no_validation_accuracy_whatever_its_targets():
+    x = np.random.default_rng(0).random((30, 4), np.float32)
+    net = Network([4, 3], output="identity", backend="numpy")
+    history = net.fit(x, x[:, :3], epochs=1, validation_data=(x[:3], np.eye(3)))
+    assert math.isnan(history.val_accuracy[0])
+
+
+def test_several_labels_can_be_named_before_they_are_seen():
+    x, y, alone = several_labels()
+    net = Network([12, 3], output="sigmoid", task="multilabel", backend="numpy")
+    net.fit(x[alone], y[alone], epochs=1)
+    assert net.predict(x).shape == (200, 3)
+    for task, output in (("multilabel", "softmax"), ("regression", "softmax"), ("multilabel", "identity")):
+        with pytest.raises(ValueError, match=f"task='{task}' needs output"):
+            Network([4, 3], output=output, task=task, backend="numpy")
+
+
+def test_targets_of_another_meaning_are_refused():
+    x, y, alone = several_labels()
+    labels = y[alone].argmax(axis=1)
+    net = Network([12, 3], output="sigmoid", backend="numpy")
+    net.fit(x[alone], labels, epochs=1)
+    before = net.get_weights()[0][0]
+    for use in (lambda y: net.fit(x, y, epochs=1), lambda y: net.evaluate(x, y)):
+        with pytest.raises(fastnn.DataError, match=r"expected one class a sample, .*: row 0 holds"):
+            use(np.ones((200, 3)))
+    np.testing.assert_array_equal(net.get_weights()[0][0], before)
+    net.fit(x[alone], y[alone], epochs=1)  # the same labels as rows
+    several = Network([12, 3], output="sigmoid", backend="numpy")
+    several.fit(x, y, epochs=1)
+    with pytest.raises(fastnn.DataError, match=r"expected several labels a sample, .* got labels"):
+        several.evaluate(x[alone], labels)
+
+
+def test_evaluate_takes_the_loss_of_fit():
+    x, y = blobs()
+    net = Network([12, 3], backend="numpy")
+    history = net.fit(x, y, epochs=1, loss="quadratic", validation_data=(x, y))
+    assert net.evaluate(x, y)["loss"] == history.val_loss[0] == net.evaluate(x, y, loss="quadratic")["loss"]
+    assert net.evaluate(x, y, loss="cross_entropy")["loss"] != history.val_loss[0]
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (60, 12))
+
+
+@pytest.mark.parametrize("dtype", ["i8", "i4", "u2", "i2", ">i4"])
+def test_pixels_of_any_integer_type_are_those_of_uint8(dtype):
+    y = np.arange(60) % 3
+    nets = [Network([12, 8, 3], backend="numpy") for _ in range(2)]
+    for net, kind in zip(nets, (dtype, "u1"), strict=True):
+        net.fit(PIXELS.astype(kind), y, epochs=2)
+    dark = PIXELS // 4  # not one that a first training would take for pixels
+    for samples in (PIXELS, dark):
+        expected = nets[1].predict_proba(samples.astype("u1"))
+        np.testing.assert_array_equal(nets[0].predict_proba(samples.astype(dtype)), expected)
+        np.testing.assert_array_equal(nets[1].predict_proba(samples.astype(dtype)), expected)
+
+
+def test_small_integers_are_no_pixels():
+    x = np.arange(48).reshape(12, 4)
+    nets = [Network([4, 3], backend="numpy") for _ in range(2)]
+    for net, kind in zip(nets, ("i8", "f4"), strict=True):
+        net.fit(x.astype(kind), np.arange(12) % 3, epochs=1)
+    np.testing.assert_array_equal(nets[0].get_weights()[0][0], nets[1].get_weights()[0][0])
+
+
+def test_samples_of_another_scale_get_a_warning():
+    y = np.arange(60) % 3
+    floats = PIXELS.astype("f4")
+    net = Network([12, 8, 3], backend="numpy")
+    net.fit(PIXELS, y, epochs=1)
+    np.testing.assert_allclose(net.predict_proba(floats / 255), net.predict_proba(PIXELS), rtol=1e-5)
+    for use in (net.predict, lambda x: net.evaluate(x, y), lambda x: net.fit(x, y, epochs=1)):
+        with pytest.warns(UserWarning, match=r"samples reach 255, .* trained on 1: .* divide them by 255"):
+            use(floats)
+    with pytest.warns(UserWarning, match="samples are floats up to 255: divide .*; scale=1 takes them as they are"):
+        Network([12, 3], backend="numpy").fit(floats, y, epochs=1)
+    Network([12, 3], scale=1, backend="numpy").fit(floats, y, epochs=1, optimizer="sgd(1e-4)")
+
+
 @pytest.mark.parametrize("shape", [(200,), (200, 1)])
 def test_one_sigmoid_output(shape):
     x, y = blobs(200, n_out=2)

@@ -499,3 +499,14 @@ def test_threads(monkeypatch, argument, own, openmp, threads):
 def test_arithmetic_is_of_the_samples_dtype_unless_said(given, asked, expected):
     X = (10 * MULTI[0]).astype(given)
     assert quick(dtype=asked, max_iter=1).fit(X, MULTI[1]).network_.dtype == expected
+
+
+def test_first_rows_of_one_label_each_do_not_decide_what_labels_are():
+    x = np.random.default_rng(0).random((6, 4))
+    several = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 0], [0, 0, 1], [0, 0, 0], [1, 1, 1]])
+    classifier = MLPClassifier((4,), random_state=0, backend="numpy")
+    classifier.partial_fit(x[2:4], several[2:4]).partial_fit(x, several)
+    assert classifier.predict(x[:1]).shape == (1, 3)
+    regressor = MLPRegressor(hidden_layer_sizes=(4,), random_state=0, backend="numpy")
+    regressor.partial_fit(x[2:4], several[2:4].astype(float)).partial_fit(x, 3.0 * several)
+    assert regressor.predict(x[:1]).shape == (1, 3)

@@ -369,13 +369,27 @@ def test_a_file_written_anew_is_accepted(net, content, path):
 
 
 def test_a_newer_format_asks_for_an_update(content, path):
-    message = refused(path, rewrite(path, content, fastnn="3"))
-    assert "has format '3', this fastnn reads 1 to 2: update fastnn" in message
+    message = refused(path, rewrite(path, content, fastnn="4"))
+    assert "has format '4', this fastnn reads 1 to 3: update fastnn" in message
 
 
 def test_a_file_of_the_first_format_is_read(net, content, path):
     path.write_bytes(rewrite(path, content, fastnn="1"))
     assert same(read(path), net)
+    assert read(path).decided_task is None  # which older files name also where no training has decided on it
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "npz"])
+def test_what_training_decided_on_data_is_kept(tmp_path, suffix):
+    x = np.arange(80).reshape(20, 4) % 256
+    x[0, 0] = 255
+    net = Network([4, 3], output="sigmoid", backend="numpy", task="multilabel")
+    net.fit(x, np.eye(3)[np.arange(20) % 3], epochs=1, loss="quadratic")
+    net.save(tmp_path / f"net.{suffix}")
+    copy = fastnn.load(tmp_path / f"net.{suffix}", backend="numpy")
+    for name in ("decided_task", "loss", "pixels", "largest_input"):
+        assert getattr(copy, name) == getattr(net, name), name
+    assert (copy.task, copy.loss, copy.pixels, copy.largest_input) == (codes.MULTILABEL, "quadratic", True, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from fastnn.storage import build, describe
 
 __all__ = ["load_npz", "save_npz"]
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2  # 1 knew not what training decided on data; it is read too
 _DESCRIPTION = "fastnn"  # name of the array with the JSON
 
 
@@ -85,6 +85,6 @@ def _read_description(path: str | Path) -> dict[str, Any]:
         version = description["format"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise FileFormatError(f"{path}: its array {_DESCRIPTION!r} is no network's description ({error})") from error
-    if version != _FORMAT_VERSION:
-        raise FileFormatError(f"{path} has format {version!r}, this fastnn reads {_FORMAT_VERSION}: update fastnn")
+    if version not in range(1, _FORMAT_VERSION + 1):
+        raise FileFormatError(f"{path} has format {version!r}, this fastnn reads 1 to {_FORMAT_VERSION}: update fastnn")
     return description

@@ -56,5 +56,5 @@ def from_sklearn(estimator: Any, **options: Any) -> Network:
     hidden, output = _NAMES[estimator.activation], _NAMES[estimator.out_activation_]
     network = build_network(layers, hidden, output, **{"scale": 1.0} | options)
     if output == "sigmoid":  # one label, or several at once
-        network.task = MULTILABEL
+        network.decided_task = MULTILABEL
     return network

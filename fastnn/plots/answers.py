@@ -113,7 +113,8 @@ def answers(network: "Network", x: Any, y: Any) -> Answers:
 
     outputs = network.predict_proba(x)
     n, n_out = outputs.shape
-    found = as_targets(y, n, n_out, network.dtype, network.output, check_loss(None, network.output))
+    loss = check_loss(network.loss, network.output)
+    found = as_targets(y, n, n_out, network.dtype, network.output, loss, task=network.decided_task)
     if n_out == 1 and found.task == MULTILABEL:
         predictions = (outputs[:, 0] >= 0.5).astype(np.int64)
         confidences = np.where(predictions, outputs[:, 0], 1 - outputs[:, 0])

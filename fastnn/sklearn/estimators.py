@@ -249,6 +249,7 @@ class MLPEstimator(MLPParameters, BaseEstimator, ABC):
             seed=int(random.randint(np.iinfo(np.int32).max)),
             dtype=self.dtype or ("float32" if given == np.float32 else "float64"),
             scale=1.0,
+            task={"logistic": "multilabel", "identity": "regression"}.get(self.out_activation_),
             backend=self.backend,
             threads=self.threads,
         )
