@@ -56,19 +56,17 @@ def measure(options: argparse.Namespace) -> int:
     from fastnn.bench.contenders import find_field
     from fastnn.bench.levels import LEVELS
 
-    from fastnn.commands.options import UsageError
+    from fastnn.commands.options import UsageError, load_dataset
     from fastnn.threads import resolve_threads
 
     require_libraries()
     try:
         threads = resolve_threads(options.threads)
-        data = fastnn.datasets.load(options.dataset)
+        data = load_dataset(options.dataset)
         level = LEVELS[options.level]
         field = find_field(options.backends, options.peers, threads, precisions=level.precisions)
     except ValueError as error:
         raise UsageError(error) from error
-    if data.note:
-        say(f"NOT MNIST but {data.name!r}, because: {data.note}")
     folder = check_folder(options.out)
     results: dict[str, Any] = {}
     say(f"bench {options.level}: {', '.join(field.entries)}; {data.name}; {threads} threads")

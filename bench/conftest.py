@@ -7,6 +7,7 @@ for longer. FASTNN_REQUIRE names backends, separated by commas, whose absence is
 import functools
 import os
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +103,8 @@ def threads() -> int:
 @pytest.fixture(scope="session")
 def dataset():
     """MNIST where it is to be had."""
-    return fastnn.datasets.load("auto")
+    with warnings.catch_warnings(action="ignore"):  # that it is not to be had
+        return fastnn.datasets.load("auto")
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ Each function is called in a worker with `kept`, the dictionary that its request
 
 import os
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,8 @@ def train_recipe(
     kept: dict[str, Any], backend: str, precision: str | None, seed: int, threads: int, dataset: str
 ) -> dict[str, Any]:
     """Train by the recipe, looking at the test data after each epoch; that takes no part in the seconds."""
-    data = fastnn.datasets.load(dataset)
+    with warnings.catch_warnings(action="ignore"):  # the command has said which data these are
+        data = fastnn.datasets.load(dataset)
     history = recipe.train(seed, backend, data, precision=precision, threads=threads).history
     assert history is not None
     return {

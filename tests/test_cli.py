@@ -195,7 +195,7 @@ def test_auto_falls_back_to_digits_loudly(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("fastnn.datasets.download.MIRRORS", {"mnist": ("http://127.0.0.1:9/",)})
     assert main(["train", "--epochs", "1", "--backend", "numpy", "--json"]) == 0
     captured = capsys.readouterr()
-    assert "NOT MNIST but 'digits'" in captured.err
+    assert captured.err.count("NOT MNIST but 'digits'") == 1
     result = json.loads(captured.out)
     assert result["dataset"]["name"] == "digits"
     assert "MNIST is not on this machine" in result["dataset"]["note"]

@@ -144,6 +144,75 @@ def test_file_of_another_kind(tmp_path):
         load(tmp_path / "table.csv")
 
 
+def write_table(path, x, y=None, header=False):
+    columns = x.reshape(len(x), -1) if y is None else np.column_stack([y, x.reshape(len(x), -1)])
+    names = [*(["label"] if y is not None else []), *(f"pixel{i}" for i in range(x[0].size))]
+    lines = [*([",".join(names)] if header else []), *(",".join(map(str, row)) for row in columns)]
+    text = "\n".join([*lines, ""]).encode()
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+@pytest.mark.parametrize("header", [True, False])
+def test_a_pair_of_tables(tmp_path, suffix, header):
+    arrays = small_arrays(11)
+    for split in ("train", "test"):
+        write_table(tmp_path / f"mnist_{split}{suffix}", arrays[f"x_{split}"], arrays[f"y_{split}"], header)
+    for split in ("train", "test"):
+        data = load(tmp_path / f"mnist_{split}{suffix}")
+        assert_holds(data, arrays)
+        assert data.x_train.dtype == np.uint8
+
+
+def test_a_table_without_labelled_test_samples_holds_some_out(tmp_path):
+    arrays = small_arrays(12, train=14)
+    write_table(tmp_path / "train.csv", arrays["x_train"], arrays["y_train"], header=True)
+    data = load(tmp_path / "train.csv")
+    assert (len(data.x_train), len(data.x_test)) == (12, 2)
+    assert "held out for testing" in data.source
+    write_table(tmp_path / "test.csv", arrays["x_test"], header=True)  # as Kaggle's
+    data = load(tmp_path / "train.csv")
+    assert (len(data.x_train), len(data.x_test)) == (12, 2)
+    assert "test.csv has no labels" in data.source
+    (tmp_path / "train.csv").unlink()
+    with pytest.raises(FileFormatError, match="expected a column named 'label'"):
+        load(tmp_path / "test.csv")
+
+
+@pytest.mark.parametrize("text", ["", "label,pixel0\n", "1,2\n1,2,3\n", "cat,3\ndog,4\ncow,4\n"])
+def test_what_is_no_table_of_numbers_is_refused(tmp_path, text):
+    (tmp_path / "train.csv").write_text(text)
+    with pytest.raises(FileFormatError, match=r"train\.csv: expected a table"):
+        load(tmp_path / "train.csv")
+
+
+def write_set(folder, arrays, prefix, test="test"):
+    for key, name in STANDARD.items():
+        content = gzip.compress(idx_bytes(arrays[key]), mtime=0)
+        (folder / f"{prefix}{name.replace('t10k', test)}.gz").write_bytes(content)
+
+
+@pytest.mark.parametrize(("prefix", "test"), [("kmnist-", "t10k"), ("my_", "test")])
+def test_idx_files_with_something_before_their_names(tmp_path, prefix, test):
+    arrays = small_arrays(13)
+    write_set(tmp_path, arrays, prefix, test)
+    assert_holds(load(tmp_path), arrays)
+
+
+def test_emnist_is_turned_upright_and_its_letters_counted_from_0(tmp_path):
+    arrays = small_arrays(14)
+    stored = {key: array.transpose(0, 2, 1) if array.ndim == 3 else array for key, array in arrays.items()}
+    write_set(tmp_path, stored, "emnist-digits-")
+    assert_holds(load(tmp_path), arrays)
+    arrays["y_train"][0] = 0
+    write_set(tmp_path, stored | {key: arrays[key] + 1 for key in ("y_train", "y_test")}, "emnist-letters-")
+    with pytest.raises(DatasetUnavailableError, match="found emnist-digits-, emnist-letters-; give the path"):
+        load(tmp_path)
+    data = load(tmp_path / "emnist-letters-train-images-idx3-ubyte.gz")
+    assert_holds(data, arrays)
+    assert data.name == "emnist-letters"
+
+
 def test_describe_counts_labels(tmp_path):
     data = load(write_folder(tmp_path / "own", small_arrays(10)))
     assert repr(data) == "<Dataset own: 6 training and 3 test samples, 28x28 uint8>"
@@ -200,7 +269,8 @@ def test_data_dir_with_a_damaged_file_is_an_error(monkeypatch, tmp_path, publish
     with pytest.raises(FileFormatError, match="train-images-idx3-ubyte"):
         load("mnist")
     monkeypatch.setenv("FASTNN_CACHE_DIR", str(digits_cache))
-    data = load("auto")
+    with pytest.warns(UserWarning, match="NOT MNIST but 'digits'"):
+        data = load("auto")
     assert data.name == "digits"
     assert str(path) in data.note
 
@@ -388,7 +458,8 @@ def test_auto_takes_mnist_where_it_can(monkeypatch, published, server):
 
 def test_auto_falls_back_to_digits_and_says_why(monkeypatch, digits_cache):
     monkeypatch.setenv("FASTNN_CACHE_DIR", str(digits_cache))
-    data = load()
+    with pytest.warns(UserWarning, match="NOT MNIST but 'digits'"):
+        data = load()
     assert data.name == "digits"
     assert "MNIST is not on this machine" in data.note
     assert "connection refused" in data.note
@@ -488,6 +559,7 @@ def test_without_a_home_digits_are_drawn_and_kept_nowhere(monkeypatch, tmp_path)
     monkeypatch.setattr("fastnn.datasets.digits.cache_dir", nowhere)
     monkeypatch.setattr("fastnn.datasets.loading.cache_dir", nowhere)
     monkeypatch.setenv("FASTNN_DATA_DIR", str(tmp_path))
-    data = load("auto")
+    with pytest.warns(UserWarning, match="NOT MNIST but 'digits'"):
+        data = load("auto")
     assert data.name == "digits"
     assert "no home" in data.note

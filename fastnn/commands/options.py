@@ -1,6 +1,7 @@
 """Options that several commands have, and what is made of them."""
 
 import argparse
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -36,7 +37,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def add_dataset(parser: argparse.ArgumentParser) -> None:
-    choices = f"{', '.join(datasets.DATASETS)}, a folder of IDX files or an .npz file; default: auto"
+    choices = f"{', '.join(datasets.DATASETS)}, a folder of IDX files, an .npz file or a .csv table; default: auto"
     parser.add_argument("--dataset", default="auto", help=choices)
 
 
@@ -49,7 +50,7 @@ def parse_layers(text: str) -> list[int]:
 
 
 def load_dataset(name: str) -> datasets.Dataset:
-    with usage():
+    with usage(), warnings.catch_warnings(action="ignore"):  # the line below says it
         dataset = datasets.load(name)
     if dataset.note:
         say(f"NOT MNIST but {dataset.name!r}, because: {dataset.note}")

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,15 @@ import numpy as np
 from fastnn.datasets.catalogue import FILES, FileEntry
 from fastnn.datasets.idx import content_sha256, read_idx
 from fastnn.datasets.streams import open_regular
+from fastnn.errors import DatasetUnavailableError
 
-__all__ = ["find_files", "is_published", "missing_files", "other_dataset", "read_arrays"]
+__all__ = ["IDX_NAME", "as_published", "find_files", "find_set", "is_published", "missing_files", "other_dataset",
+           "read_arrays"]  # fmt: skip
+
+# As MNIST's names, with what a data set may put before them: emnist-letters-train-images-idx3-ubyte.gz.
+IDX_NAME = re.compile(
+    r"(?P<set>.*?)(?P<split>train|test|t10k)[-_.](?P<kind>images|labels)[-_.]idx\d?(-ubyte)?(\.gz)?", re.IGNORECASE
+)
 
 
 def find_files(folder: Path, entries: tuple[FileEntry, ...]) -> dict[str, Path]:
@@ -26,6 +34,60 @@ def find_files(folder: Path, entries: tuple[FileEntry, ...]) -> dict[str, Path]:
                 found[entry.array] = folder / name
                 break
     return found
+
+
+def find_set(folder: Path, wanted: str | None = None) -> tuple[str, dict[str, Path]]:
+    """Return the four IDX files of a folder by array name, and what their names begin with.
+
+    Where a folder holds several data sets, `wanted` says what the names begin with; MNIST's own names come first.
+
+    Raises
+    ------
+    DatasetUnavailableError
+        If no data set is complete, or several are.
+    """
+    sets: dict[str, dict[str, Path]] = {}
+    for path in sorted(folder.iterdir(), key=lambda path: (path.name.lower().endswith(".gz"), ".idx" in path.name)):
+        match = IDX_NAME.fullmatch(path.name)
+        if match and path.is_file() and wanted in (None, match["set"]):
+            split = "train" if match["split"].lower() == "train" else "test"
+            array = f"{'x' if match['kind'].lower() == 'images' else 'y'}_{split}"
+            sets.setdefault(match["set"], {}).setdefault(array, path)
+    complete = {name: files for name, files in sets.items() if len(files) == len(FILES["mnist"])}
+    if "" in complete or len(complete) == 1:
+        return ("", complete[""]) if "" in complete else complete.popitem()
+    if complete:
+        raise DatasetUnavailableError(
+            f"{folder}: expected one data set, found {', '.join(sorted(complete))}; give the path of the training "
+            "images of the one that you want"
+        )
+    name, files = max(sets.items(), key=lambda item: len(item[1]), default=("", {}))
+    missing = ", ".join(name + standard for standard in missing_files(files, FILES["mnist"]))
+    raise DatasetUnavailableError(
+        f"{folder}: expected the four IDX files of MNIST's names (with or without .gz), {missing} missing; "
+        "add them or give another folder"
+    )
+
+
+def as_published(name: str, arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
+    """Bring what a file name tells to be EMNIST into MNIST's form, and say so.
+
+    Its pictures are stored column by column, and the labels of its letters begin at 1 [1]_.
+
+    References
+    ----------
+    .. [1] G. Cohen, S. Afshar, J. Tapson, A. van Schaik, "EMNIST: an extension of MNIST to handwritten letters", 2017.
+    """
+    if "emnist" not in re.split(r"[^a-z]+", name.lower()):
+        return arrays, ""
+    arrays, note = dict(arrays), ", EMNIST's pictures turned upright"
+    for key in ("x_train", "x_test"):
+        if arrays[key].ndim == 3:
+            arrays[key] = np.ascontiguousarray(arrays[key].transpose(0, 2, 1))
+    if "letters" in name.lower() and min(arrays["y_train"].min(), arrays["y_test"].min()) == 1:
+        arrays |= {key: arrays[key] - 1 for key in ("y_train", "y_test")}
+        note += ", its labels from 1 on counted from 0 on"
+    return arrays, note
 
 
 def missing_files(found: dict[str, Path], entries: tuple[FileEntry, ...]) -> list[str]:

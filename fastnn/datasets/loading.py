@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,19 @@ from fastnn.datasets.catalogue import DATASETS, FILES, TITLES
 from fastnn.datasets.dataset import ARRAY_NAMES, Dataset, assemble
 from fastnn.datasets.digits import load_digits
 from fastnn.datasets.download import obtain
-from fastnn.datasets.folders import find_files, is_published, missing_files, other_dataset, read_arrays
+from fastnn.datasets.folders import (
+    IDX_NAME,
+    as_published,
+    find_files,
+    find_set,
+    is_published,
+    missing_files,
+    other_dataset,
+    read_arrays,
+)
 from fastnn.datasets.npz import read_npz
 from fastnn.datasets.streams import open_regular
+from fastnn.datasets.tables import is_table, read_tables
 from fastnn.errors import DatasetUnavailableError, FileFormatError
 from fastnn.files import cache_dir
 
@@ -34,8 +45,11 @@ def load(name: str | os.PathLike[str] = "auto") -> Dataset:
     ----------
     name : str or path, optional
         ``"mnist"``, ``"fashion-mnist"``, ``"digits"`` (needs no network) or ``"auto"``: MNIST where it can be had,
-        else digits, and then ``note`` says why. Or the path of a folder with the four IDX files, gzipped or not,
-        or of an ``.npz`` file with ``x_train``, ``y_train``, ``x_test`` and ``y_test``.
+        else digits, and then a UserWarning and ``note`` say why. Or the path of a folder with four IDX files, gzipped
+        or not, whose names end as MNIST's do (KMNIST's, EMNIST's); of the training images of one of several data sets
+        in a folder; of an ``.npz`` file with ``x_train``, ``y_train``, ``x_test`` and ``y_test``; or of a ``.csv``
+        table, gzipped or not, of labels and pixels, with or without a header. ``train`` in the table's name is paired
+        with ``test`` beside it; without such a table one sample in seven is held out for testing.
 
     Returns
     -------
@@ -62,14 +76,21 @@ def _looks_like_path(name: object) -> bool:
     if not isinstance(name, str) or name in DATASETS or not name:
         return False
     separators = {os.sep, os.altsep or os.sep, "/"}
-    return name[0] in ".~" or name.endswith(".npz") or any(s in name for s in separators) or os.path.exists(name)
+    return (
+        name[0] in ".~"
+        or name.endswith((".npz", ".csv", ".csv.gz"))
+        or any(s in name for s in separators)
+        or os.path.exists(name)
+    )
 
 
 def _load_auto() -> Dataset:
     try:
         return _load_published("mnist")
     except (DatasetUnavailableError, FileFormatError) as error:
-        return dataclasses.replace(load_digits(), note=str(error))
+        digits = dataclasses.replace(load_digits(), note=str(error))
+    warnings.warn(f"NOT MNIST but {digits.name!r}, because: {digits.note}", stacklevel=3)
+    return digits
 
 
 def _load_published(name: str) -> Dataset:
@@ -133,21 +154,22 @@ def _is_right(name: str, files: dict[str, Path], arrays: dict[str, np.ndarray], 
 
 
 def _load_path(path: Path) -> Dataset:
-    if os.path.isdir(path):  # unlike Path.is_dir, it raises nothing for a name that no file can have
-        files = find_files(path, FILES["mnist"])
-        missing = missing_files(files, FILES["mnist"])
-        if missing:
-            raise DatasetUnavailableError(
-                f"{path}: expected the four IDX files of MNIST's names (with or without .gz), "
-                f"{', '.join(missing)} missing; add them or give another folder"
-            )
-        return assemble(path.resolve().name, read_arrays(files), f"folder: {path}", path)
+    idx = IDX_NAME.fullmatch(path.name)
+    if os.path.isdir(path) or (idx and os.path.isfile(path)):  # Path.is_dir raises for a name that no file can have
+        name, files = find_set(path, None) if os.path.isdir(path) else find_set(path.parent, idx and idx["set"])
+        arrays, note = as_published(name, read_arrays(files))
+        folder = files["x_train"].parent
+        return assemble(name.strip("-_. ") or folder.resolve().name, arrays, f"folder: {folder}{note}", folder)
+    if is_table(path):
+        arrays, test_samples = read_tables(path)
+        arrays, note = as_published(path.name, arrays)
+        return assemble(path.name.split(".")[0], arrays, f"file: {path}, {test_samples}{note}", path)
     file, _ = open_regular(path)
     with file:
         start = file.read(4)
     if not start.startswith(b"PK") and path.suffix != ".npz":
         raise FileFormatError(
-            f"{path}: expected a folder of IDX files or an .npz file, found a file that begins with {start!r}; "
-            "give the folder that holds the four files"
+            f"{path}: expected a folder of IDX files, an .npz file or a .csv table, found a file that begins with "
+            f"{start!r}; give the folder that holds the four files"
         )
     return assemble(path.stem, read_npz(path, ARRAY_NAMES), f"file: {path}", path)
