@@ -5,6 +5,7 @@ errors to stderr; nobody sees a traceback for what he can mend himself.
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -49,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def exit_code(run: Callable[[], int]) -> int:
     """What `run` returns, or the code of its error, which is told on stderr."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may not be of the encoding of a pipe
     try:
         code = run()
         print(end="", flush=True)  # a command without a console has no stdout

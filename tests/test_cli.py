@@ -50,6 +50,17 @@ def run(*arguments, **environment):
     return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_names_that_the_output_s_encoding_has_not_are_escaped(encoding, tmp_path):
+    """As on Windows, where output to a file is in the code page."""
+    network, wanted = str(tmp_path / "net.safetensors"), tmp_path / "\u6570\u5b57\udcff.npz"
+    fastnn.Network([2, 2], backend="numpy").save(network)
+    done = run("convert", network, str(wanted), PYTHONIOENCODING=encoding, PYTHONUTF8="0")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert wanted.exists()
+    assert f"saved to  {str(wanted).encode(encoding, 'backslashreplace').decode()}" in done.stdout
+
+
 # ---- train ----
 
 
