@@ -659,6 +659,24 @@ def test_nothing_heavy_is_imported_before_it_is_needed_and_pyplot_never():
     assert (done.stdout, done.stderr) == ("set() False\n", "")
 
 
+@pytest.mark.parametrize("backend", ["module://no_such_module.backend_inline", "Qt4Agg"])
+def test_a_backend_of_the_environment_is_no_obstacle(backend, folder, monkeypatch):
+    """As in a notebook, whose kernel hands its own down: ``!fastnn plot``."""
+    code = (
+        "import os, sys, fastnn.cli\n"
+        "code = fastnn.cli.main(sys.argv[1:])\n"
+        "from fastnn.optional import require_matplotlib\n"
+        "require_matplotlib('bench')\n"
+        "print(os.environ['MPLBACKEND'])\n"
+        "sys.exit(code)"
+    )
+    monkeypatch.setenv("MPLBACKEND", backend)
+    arguments = ["plot", "run.json", "--what", "curves", "--out", f"{backend[:2]}.svg"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=folder, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == [arguments[-1], backend]
+
+
 def test_figures_change_no_setting_of_matplotlib(network, digits):
     before = dict(matplotlib.rcParams)
     plots.precision_recall(network, *digits, theme="dark").draw_without_rendering()

@@ -21,7 +21,8 @@ from fastnn.bench.report.plot_style import DARK, LIGHT
 from fastnn.bench.report.results import Results, clean, comparable
 from fastnn.bench.report.sections import Section
 
-from fastnn.errors import FastnnError
+from fastnn.errors import FastnnError, MissingLibraryError
+from fastnn.optional import require, require_matplotlib
 
 __all__ = ["FIGURES", "write_report"]
 
@@ -53,12 +54,11 @@ def write_report(results: Results, folder: str | Path) -> list[Path]:
     files = [folder / "results.json"]
     files[0].write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     try:
-        import jinja2  # noqa: F401 - to know them before the first figure
-        import matplotlib  # noqa: F401
-    except ImportError as error:
+        require("jinja2", "bench")  # before the first figure
+        require_matplotlib("bench")
+    except MissingLibraryError as error:
         raise FastnnError(
-            f"{files[0]} is written, but the report needs {error.name}: pip install 'fastnn-mlp[bench]', then "
-            f"python -m fastnn.bench.report {files[0]}"
+            f"{files[0]} is written; for the report, {error}, then python -m fastnn.bench.report {files[0]}"
         ) from error
     results = comparable(results)
     figures, drawn = draw(results, folder / "plots")

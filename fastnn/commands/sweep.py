@@ -12,7 +12,7 @@ from fastnn.choices import check_choice
 from fastnn.commands.options import INTERRUPTED, add_common, add_dataset, load_dataset, usage
 from fastnn.commands.printing import backend_json, dataset_json, number, plural, print_json, print_result
 from fastnn.errors import DivergedError
-from fastnn.optional import require
+from fastnn.optional import require_matplotlib
 from fastnn.presets import PRESETS
 from fastnn.storage import check_writable
 from fastnn.sweeps import sweep
@@ -163,7 +163,7 @@ def _check_targets(options: argparse.Namespace) -> None:
 
             check_suffix(options.plot, _FIGURES)
             find_theme(options.theme)
-            require("matplotlib", "plot")
+            require_matplotlib()
     for path in (options.out, options.plot, options.save_best):
         if path:
             check_writable(path)

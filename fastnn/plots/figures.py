@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastnn.choices import check_choice
 from fastnn.files import atomic_path
-from fastnn.optional import require
+from fastnn.optional import require_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -56,7 +56,7 @@ def new_figure(theme: Theme, width: float, height: float) -> "Figure":
     MissingLibraryError
         If matplotlib is not installed.
     """
-    require("matplotlib", "plot")
+    require_matplotlib()
     from fastnn.plots.notebook import NotebookFigure
 
     return NotebookFigure(figsize=(width, height), facecolor=theme.background, layout="constrained")

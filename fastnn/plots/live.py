@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 from fastnn.callbacks import Callback
 from fastnn.console import Notices, is_terminal
 from fastnn.history import History
-from fastnn.optional import require
+from fastnn.optional import require, require_matplotlib
 from fastnn.plots.curves import curves
 from fastnn.plots.figures import find_theme
 from fastnn.plots.terminal import plain_line, text_curves
@@ -91,7 +91,7 @@ class _View(Protocol):
 def _choose_view(live: Live, run: "Run") -> _View:
     stream = live.stream or sys.stderr
     if live.stream is None and _in_notebook():
-        require("matplotlib", "plot")
+        require_matplotlib()
         return _Notebook(live.theme)
     if is_terminal(stream) and os.environ.get("TERM") != "dumb":
         require("plotille", "plot")
