@@ -24,6 +24,7 @@ __all__ = [
     "check_sizes",
     "check_task",
     "check_validation_data",
+    "is_finite",
 ]
 
 
@@ -42,9 +43,15 @@ def check_count(what: str, n: Any, least: int = 1) -> int:
     return int(n)
 
 
-def check_finite(what: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise ValueError(f"{what} must be a finite number, got {value!r}")
+def is_finite(value: Any) -> bool:
+    """Whether it is a finite number, which True and "0.1" are not."""
+    return not isinstance(value, bool) and isinstance(value, numbers.Real) and math.isfinite(value)
+
+
+def check_finite(what: str, value: Any, *, least: float = -math.inf) -> float:
+    if not is_finite(value) or value < least:
+        limit = f" >= {least:g}" if least > -math.inf else ""
+        raise ValueError(f"{what} must be a finite number{limit}, got {value!r}")
     return float(value)
 
 

@@ -79,7 +79,7 @@ class _Monitor:
 
     def __init__(self, quantity: str, least_change: float = 0.0) -> None:
         self.quantity = check_choice("quantity to monitor", quantity, QUANTITIES)
-        self._least_change = check_finite("least_change", least_change)
+        self._least_change = check_finite("least_change", least_change, least=0)
         self._sign = -1.0 if quantity.endswith("loss") else 1.0
         self.best = math.nan
 
@@ -387,7 +387,7 @@ class ReduceLROnPlateau(Callback):
         least_rate: float = 0.0,
     ) -> None:
         self._monitor = _Monitor(monitor, least_change)
-        self.factor, self.least_rate = check_finite("factor", factor), check_finite("least_rate", least_rate)
+        self.factor, self.least_rate = check_finite("factor", factor), check_finite("least_rate", least_rate, least=0)
         if not 0 < self.factor < 1:
             raise ValueError(f"factor must lie between 0 and 1, got {factor!r}")
         self.patience = check_count("patience", patience)

@@ -38,7 +38,7 @@ class DatasetUnavailableError(FastnnError, OSError):
 
 
 class DeviceMemoryError(FastnnError, MemoryError):
-    """An array does not fit into the device's memory any more."""
+    """An array does not fit into the memory of the machine, or of its device, any more."""
 
 
 class MissingLibraryError(FastnnError, ImportError):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from fastnn.arguments import is_finite
 from fastnn.choices import parse_choice
 
 __all__ = ["INITIALIZERS", "Initializer", "as_initializer", "he", "lecun", "normal", "uniform", "xavier"]
@@ -18,14 +19,14 @@ Initializer = Callable[[np.random.Generator, int, int], np.ndarray]
 
 def normal(std: float) -> Initializer:
     """Normal with mean 0 and standard deviation `std`."""
-    if not (math.isfinite(std) and std >= 0):
+    if not (is_finite(std) and std >= 0):
         raise ValueError(f"normal(std) needs a finite std >= 0, got {std!r}")
     return lambda generator, n_in, n_out: generator.normal(0.0, std, (n_in, n_out))
 
 
 def uniform(low: float, high: float) -> Initializer:
     """Uniform over ``[low, high)``."""
-    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+    if not (is_finite(low) and is_finite(high) and low <= high):
         raise ValueError(f"uniform(low, high) needs finite low <= high, got {low!r}, {high!r}")
     return lambda generator, n_in, n_out: generator.uniform(low, high, (n_in, n_out))
 

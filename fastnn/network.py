@@ -3,6 +3,7 @@
 What trains and evaluates is imported where it is used, because it brings scipy along: `import fastnn` stays light.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from fastnn.arguments import (
 )
 from fastnn.backends import resolve_backend
 from fastnn.choices import check_choice
-from fastnn.errors import BackendError, DataError
+from fastnn.errors import BackendError, DataError, DeviceMemoryError
 from fastnn.history import History
 from fastnn.initializers import Initializer, as_initializer
 from fastnn.kernels.codes import CLASSIFICATION, HIDDEN_ACTIVATIONS, MULTILABEL, OUTPUT_ACTIVATIONS, REGRESSION
@@ -278,6 +279,7 @@ class Network:
         from fastnn.training import gradients
         from fastnn.workspace import Workspace
 
+        step = 0 if dropout is None else check_count("dropout", dropout, least=0)
         space = Workspace(
             self,
             x,
@@ -288,7 +290,7 @@ class Network:
             training=True,
             dropout=dropout is not None,
         )
-        return gradients(space, dropout or 0)
+        return gradients(space, step)
 
     # ---- answers ----
 
@@ -458,10 +460,19 @@ class Network:
         return np.random.SeedSequence(self.seed, spawn_key=(("weights", "order", "dropout").index(purpose), number))
 
     def _draw_parameters(self, initializer: Initializer) -> np.ndarray:
-        flat = np.zeros(count_weights(self.sizes) + (count_biases(self.sizes) if self.bias else 0), self.dtype)
+        n = count_weights(self.sizes) + (count_biases(self.sizes) if self.bias else 0)
         generator = self.generator("weights")
-        for W in split_parameters(flat, self.sizes, self.bias)[0]:
-            W[...] = initializer(generator, *W.shape)
+        try:
+            if n * self.dtype.itemsize > sys.maxsize:
+                raise MemoryError
+            flat = np.zeros(n, self.dtype)
+            for W in split_parameters(flat, self.sizes, self.bias)[0]:
+                W[...] = initializer(generator, *W.shape)
+        except MemoryError as error:
+            raise DeviceMemoryError(
+                f"a network of {n:,} parameters needs {n * self.dtype.itemsize:,} bytes, for which there is no memory: "
+                f"make its layers {list(self.sizes)} smaller"
+            ) from error
         return flat
 
     def _use(self, choice: Any, parameters: np.ndarray) -> None:

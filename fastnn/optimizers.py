@@ -3,12 +3,12 @@
 The arithmetic is in the kernels (`sgd`, `rmsprop`, `adam`, `dense_sgd`); here it gets its names, limits and rates.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastnn.arguments import check_finite, is_finite
 from fastnn.choices import parse_choice
 from fastnn.kernels import codes
 
@@ -49,13 +49,12 @@ class Optimizer:
             value = getattr(self, name, 1.0)
             if value is None and name == "clip_norm":
                 continue
-            if not (math.isfinite(value) and value > 0):
+            if not (is_finite(value) and value > 0):
                 raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise ValueError(f"weight_decay must be a finite number >= 0, got {self.weight_decay!r}")
+        check_finite("weight_decay", self.weight_decay, least=0)
         for name in ("momentum", "rho", "beta1", "beta2"):
             share = getattr(self, name, 0.0)
-            if not 0 <= share < 1:
+            if not (is_finite(share) and 0 <= share < 1):
                 raise ValueError(f"{name} must be at least 0 and less than 1, got {share!r}")
 
     @property

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastnn.arguments import is_finite
 from fastnn.choices import parse_choice
 
 __all__ = ["SCHEDULES", "Constant", "Cosine", "Exponential", "Schedule", "Step", "as_schedule"]
@@ -33,7 +34,7 @@ class Exponential:
     decay: float = 0.999
 
     def __post_init__(self) -> None:
-        if not 0 < self.decay <= 1:
+        if not (is_finite(self.decay) and 0 < self.decay <= 1):
             raise ValueError(f"exponential(decay) needs 0 < decay <= 1, got {self.decay!r}")
 
     def __call__(self, steps: np.ndarray, steps_per_epoch: int, total_steps: int) -> np.ndarray:
@@ -48,7 +49,8 @@ class Step:
     factor: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.epochs != int(self.epochs) or self.epochs < 1 or not 0 < self.factor <= 1:
+        numbers = is_finite(self.epochs) and is_finite(self.factor)
+        if not (numbers and self.epochs == int(self.epochs) >= 1 and 0 < self.factor <= 1):
             raise ValueError(f"step(epochs, factor) needs a whole number epochs >= 1 and 0 < factor <= 1, got {self}")
 
     def __call__(self, steps: np.ndarray, steps_per_epoch: int, total_steps: int) -> np.ndarray:
@@ -68,7 +70,8 @@ class Cosine:
     final: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (0 <= self.warmup < 1 and 0 <= self.final <= 1):
+        numbers = is_finite(self.warmup) and is_finite(self.final)
+        if not (numbers and 0 <= self.warmup < 1 and 0 <= self.final <= 1):
             raise ValueError(f"cosine(warmup, final) needs 0 <= warmup < 1 and 0 <= final <= 1, got {self}")
 
     def __call__(self, steps: np.ndarray, steps_per_epoch: int, total_steps: int) -> np.ndarray:

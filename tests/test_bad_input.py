@@ -1,17 +1,25 @@
 """What cannot be right is refused at once: the message says what was expected and what came, and nothing is changed."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
-import fastnn
+import fastnn.sklearn
+import fastnn.sweeps
 from fastnn import DataError, Network
+from fastnn.initializers import normal, uniform
 
 N = 6000  # checks look at 4096 rows at a time: faults sit in the first part and in the second
 X = np.random.default_rng(0).random((N, 12), np.float32)
 Y = np.random.default_rng(1).integers(0, 3, N)
 NAN, INF = math.nan, math.inf
+
+
+def fields(kind):
+    """Names of an object's numbers."""
+    return [field.name for field in dataclasses.fields(kind) if field.name != "nesterov"]
 
 
 def network(**options):
@@ -361,6 +369,63 @@ def test_parameters_of_a_network(options, message):
 @pytest.mark.parametrize("dtype", ["float32", np.float32, np.dtype("f4"), "f4", float, "float64"])
 def test_dtypes_in_every_spelling(dtype):
     assert network(dtype=dtype).dtype == np.dtype(dtype)
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def gradients(dropout):
+    return network(dropout=0.5).gradients(X[:2], Y[:2], dropout=dropout)
+
+
+def fit(**options):
+    return network().fit(X[:2], Y[:2], **options)
+
+
+def sweep(**options):
+    return fastnn.sweeps.sweep({"width": [2, 3]}, X[:90], Y[:90], backend="numpy", **options)
+
+
+def estimator(**options):
+    return fastnn.sklearn.MLPClassifier(max_iter=1, backend="numpy", **options).fit(X[:90], Y[:90])
+
+
+OPTIONAL = {"clip_norm", "threads", "scale", "seed", "dropout of gradients", "random", "jobs"}  # None means something
+ANY_SIGN = {"low", "shift", "scale"}
+NUMBERS = [
+    *((kind, name) for kind in (fastnn.SGD, fastnn.RMSprop, fastnn.Adam, fastnn.AdamW) for name in fields(kind)),
+    *((kind, name) for kind in (fastnn.Exponential, fastnn.Step, fastnn.Cosine) for name in fields(kind)),
+    *((fastnn.EarlyStopping, name) for name in ("patience", "least_change")),
+    *((fastnn.ReduceLROnPlateau, name) for name in ("factor", "patience", "least_change", "least_rate")),
+    (lambda **options: fastnn.Checkpoint("x", **options), "every"),
+    (normal, "std"),
+    (lambda low: uniform(low, 1), "low"),
+    (lambda high: uniform(0, high), "high"),
+    *((network, name) for name in ("dropout", "seed", "scale", "shift")),
+    *((fit, name) for name in ("epochs", "batch_size")),
+    (gradients, "dropout of gradients"),
+    *((estimator, name) for name in ("dropout", "clip_norm", "threads")),
+    *((sweep, name) for name in ("validation_fraction", "random", "repeats", "seed", "jobs", "epochs", "batch_size")),
+]
+
+
+@pytest.mark.parametrize(("make", "name"), NUMBERS, ids=lambda value: getattr(value, "__name__", value))
+def test_numbers_of_other_kinds(make, name):
+    """One way of checking for all: text, truth values, lists and what is not finite are no numbers."""
+    for value in ("0.1", True, NAN, INF, -1, None, [1]):
+        if (value is None and name in OPTIONAL) or (value == -1 and name in ANY_SIGN):
+            continue
+        if name == "dropout" and value == [1]:  # one for each layer
+            continue
+        with pytest.raises(ValueError, match=r"must|needs"):
+            make(**{name.split()[0]: value})
+
+
+@pytest.mark.parametrize("sizes", [[10**9, 10**9], [10**12, 10**12]])
+def test_a_network_larger_than_memory_says_how_large(sizes):
+    with pytest.raises(MemoryError, match=f"needs {(sizes[0] * sizes[1] + sizes[1]) * 4:,} bytes") as caught:
+        Network(sizes, backend="numpy")
+    assert isinstance(caught.value, fastnn.FastnnError)
 
 
 def test_every_error_is_one_of_fastnn_s():
