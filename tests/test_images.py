@@ -221,6 +221,40 @@ def test_a_blank_page_is_an_error_and_not_a_guess(blank):
         prepare(blank)
 
 
+PAPERS = {
+    "ruled": lambda part: part[20::60],
+    "squared": lambda part: (part[20::40], part[:, 20::40]),
+    "box": lambda part: (part[30:33, 30:-30], part[-33:-30, 30:-30], part[30:-30, 30:33], part[30:-30, -33:-30]),
+    "box near the border": lambda part: (part[8:11], part[-11:-8], part[:, 8:11], part[:, -11:-8]),
+}
+
+
+@pytest.mark.parametrize("shade", [200, 150, 0], ids=["light", "grey", "black"])
+@pytest.mark.parametrize("paper", PAPERS)
+def test_ruled_and_squared_paper_and_boxes_are_no_ink(digits, paper, shade):
+    """Where the lines are as dark as the ink they may not run through it: nobody could tell them apart."""
+    for digit in digits[0][:2]:
+        plain = page(digit, (320, 320), at=(76, 76), zoom=6)
+        lines = np.full_like(plain, 255)
+        parts = PAPERS[paper](lines)
+        for part in parts if isinstance(parts, tuple) else (parts,):
+            part[...] = shade
+        lines = np.minimum(lines, np.roll(lines, 1, (0, 1)))  # two pixels wide
+        assert alike(prepare(np.minimum(plain, lines)), prepare(plain), 6)
+        assert alike(prepare(255 - np.minimum(plain, lines)), prepare(plain), 6)
+
+
+def test_lines_without_a_digit_are_no_ink():
+    ruled = np.full((320, 320), 250, np.uint8)
+    ruled[20::60] = ruled[21::60] = 150
+    with pytest.raises(DataError, match="nothing on it looks like ink"):
+        prepare(ruled)
+
+
+def test_a_thin_and_long_1_is_no_line():
+    assert prepare(np.pad(np.zeros((240, 4), np.uint8), ((40, 40), (150, 150)), constant_values=255)).any()
+
+
 def test_several_digits_side_by_side_are_counted_and_strokes_of_one_are_not(digits):
     a, b = digits[0][0], digits[0][1]
     pair = np.concatenate([page(a, (200, 160), (40, 20)), page(b, (200, 160), (40, 20))], axis=1)

@@ -19,6 +19,8 @@ _ELONGATED = 1.5  # length of a stroke, at least, in windows that it is narrower
 _MOST = 0.55  # of the picture: so much is no ink, but paper on something else
 _DOUBT = 0.3  # factor on the likeness to ink of what is that much
 _SPECK = 0.04  # of the largest stroke's area: less is no stroke
+_LINE_WIDTH = 1 / 50  # of the picture's longer side, at most: a ruled line, or that of a box
+_LINE_LENGTH = 0.6  # of the picture, at least
 _CROP_PIXELS = 128 * 128  # in a smaller picture, strokes may be broad, and lie along the border
 
 
@@ -80,7 +82,7 @@ def find_ink(colours: np.ndarray, ink: str = "auto") -> Ink:
     ((100, 12), 'dark', 1)
     """
     check_choice("ink", ink, INKS)
-    grey = _denoise(_sharpest_channel(colours))
+    grey = _without_lines(_denoise(_sharpest_channel(colours)))
     polarities = INKS[1:] if ink == "auto" else (ink,)
     found = [strokes for polarity in polarities if (strokes := _find_strokes(grey, polarity))]
     if not found:
@@ -115,6 +117,49 @@ def _denoise(grey: np.ndarray) -> np.ndarray:
     return ndimage.gaussian_filter(grey, 1) if _noise(grey, "dark") > _NOISY else grey
 
 
+def _without_lines(grey: np.ndarray) -> np.ndarray:
+    """The same without ruled lines, squares and boxes: what is straight, thin, and long compared with the picture.
+
+    A line is filled with what is on both sides of it, paper or the stroke that it crosses. A single one that does not
+    run from border to border may be a digit 1, and stays.
+    """
+    from scipy import ndimage
+
+    if grey.size < _CROP_PIXELS:
+        return grey
+    window = max(3, round(_LINE_WIDTH * max(grey.shape)))
+    for polarity in INKS[1:]:
+        floor = max(8 * _noise(grey, polarity), _LEAST_CONTRAST)
+        across = [(window, 1), (1, window)]
+        found = [_long_runs(_top_hat(grey, polarity, across[1 - axis]) > floor, axis) for axis in (1, 0)]
+        lengths = np.concatenate([lengths for _, lengths in found])
+        if len(lengths) < 2 and not (lengths > 0.95).any():
+            continue
+        fill = ndimage.grey_opening if polarity == "light" else ndimage.grey_closing
+        for (lines, _), (height, width) in zip(found, across, strict=True):
+            edges = ndimage.binary_dilation(lines, np.ones((min(height, 3), min(width, 3))))
+            grey = np.where(edges, fill(grey, (height + 2 * (height > 1), width + 2 * (width > 1))), grey)
+    return grey
+
+
+def _long_runs(thin: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Straight runs along an axis, bridged where strokes cross them: where, and the share of the picture of each."""
+    from scipy import ndimage
+
+    def spread(runs: np.ndarray, length: int, *, closing: bool) -> np.ndarray:
+        length += 1 - length % 2
+        for filtered in (ndimage.maximum_filter1d, ndimage.minimum_filter1d)[:: 1 if closing else -1]:
+            runs = filtered(runs, length, axis=axis, mode="nearest")
+        return runs
+
+    side = thin.shape[axis]
+    runs = spread(thin.astype(np.uint8), side // 16, closing=False)
+    labels, _ = ndimage.label(spread(runs, side // 2, closing=True), np.ones((3, 3)))
+    boxes = ndimage.find_objects(labels * runs)
+    lengths = np.array([0, *((box[axis].stop - box[axis].start) / side if box else 0 for box in boxes)])
+    return np.isin(labels, np.flatnonzero(lengths >= _LINE_LENGTH)) & thin, lengths[lengths >= _LINE_LENGTH]
+
+
 def _noise(grey: np.ndarray, polarity: str) -> float:
     """Standard deviation of the paper's contrast with itself, from the part of the picture that varies least."""
     from scipy import ndimage
@@ -127,11 +172,12 @@ def _contrast(grey: np.ndarray, paper: np.ndarray, polarity: str) -> np.ndarray:
     return grey - paper if polarity == "light" else (paper - grey) / (paper + _BLACK)
 
 
-def _top_hat(grey: np.ndarray, polarity: str, window: int) -> np.ndarray:
+def _top_hat(grey: np.ndarray, polarity: str, window: int | tuple[int, int]) -> np.ndarray:
     """(height, width): contrast of what is narrower than the window, and 0 elsewhere."""
     from scipy import ndimage
 
-    size = tuple(min(window, 2 * side) for side in grey.shape)
+    windows = (window, window) if isinstance(window, int) else window
+    size = tuple(min(wanted, 2 * side) for wanted, side in zip(windows, grey.shape, strict=True))
     paper = ndimage.grey_opening(grey, size) if polarity == "light" else ndimage.grey_closing(grey, size)
     return _contrast(grey, paper, polarity)
 
