@@ -1,7 +1,11 @@
 """What happens after every epoch of a run besides learning: stop it, keep it, log it, change its learning rate.
 
-A callback is any function ``callback(network, history)``; training ends where one returns True. What has to know when a
-run begins and ends, or has something to remember from one epoch to the next, is a `Callback`.
+A callback is any function ``callback(network, history)``; training ends where one returns True; None and False go on,
+and anything else is an error. What has to know when a run begins and ends, or has something to remember from one epoch
+to the next, is a `Callback`.
+
+After every epoch callbacks are called in their order, and at the end of the run their `end` is called in that order;
+checkpoints come last in both, so that a file holds what all others have done.
 """
 
 import csv
@@ -20,7 +24,7 @@ from fastnn.optional import require
 
 if TYPE_CHECKING:
     from fastnn.network import Network
-    from fastnn.runs import Run
+    from fastnn.runs import Run, TrainingState
 
 __all__ = [
     "CSVLog",
@@ -45,7 +49,7 @@ class Callback:
         return None
 
     def end(self, run: "Run") -> None:
-        """Called after the last epoch, and also where an error or Ctrl-C ended the run."""
+        """Called after the last epoch, and also where an error or Ctrl-C ended the run, in `begin` too."""
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint must keep of it: plain values and numpy arrays. Empty: nothing."""
@@ -60,6 +64,9 @@ class _Function(Callback):
 
     def __init__(self, function: Callable[["Network", History], Any]) -> None:
         self._function = function
+
+    def __repr__(self) -> str:
+        return repr(self._function)
 
     def __call__(self, network: "Network", history: History) -> bool | None:
         return self._function(network, history)
@@ -90,8 +97,10 @@ class _Monitor:
         self.best = math.nan
 
     def improved(self, history: History) -> bool:
-        """Whether the last epoch is better than all before it, by more than the least change."""
+        """Whether the last epoch is better than all before it, by more than the least change; NaN never is."""
         value = getattr(history, self.quantity)[-1]
+        if math.isnan(value):
+            return False
         if math.isnan(self.best) or self._sign * (value - self.best) > self._least_change:
             self.best = value
             return True
@@ -151,8 +160,8 @@ class EarlyStopping(Callback):
         return self._monitor.best
 
     def begin(self, run: "Run") -> None:
-        self._monitor.begin(run)
         self.best_epoch, self._waited, self._weights = 0, 0, None
+        self._monitor.begin(run)
 
     def __call__(self, network: "Network", history: History) -> bool:
         self._waited += 1
@@ -179,7 +188,9 @@ class Checkpoint(Callback):
     """Write the whole state of the run to a file after an epoch: ``net.fit(..., resume=path)`` goes on from there.
 
     The file is a model file too (`fastnn.load`). It is written after what the other callbacks do, and replaced
-    atomically: whenever the process is killed, the last whole checkpoint is there.
+    atomically: whenever the process is killed, the last whole checkpoint is there. If another callback gives the
+    network other weights when the run ends, as `EarlyStopping` does, the file has those, and a run that is resumed
+    nevertheless goes on from the weights of the last epoch.
 
     Parameters
     ----------
@@ -214,10 +225,12 @@ class Checkpoint(Callback):
         self.every = check_count("every", every)
         self._monitor = None if best is None else _Monitor(best)
         self._run: Run | None = None
+        self._written: TrainingState | None = None
 
     def begin(self, run: "Run") -> None:
         from fastnn.storage import check_writable
 
+        self._written = None
         check_writable(self.path)
         if self._monitor:
             self._monitor.begin(run)
@@ -229,10 +242,18 @@ class Checkpoint(Callback):
         assert self._run is not None
         due = self._run.is_last_epoch or history.epochs % self.every == 0
         if due and (self._monitor is None or self._monitor.improved(history)):
-            save(network, self.path, dataclasses.replace(self._run.state(), notes=self.notes))
+            self._written = dataclasses.replace(self._run.state(), notes=self.notes)
+            save(network, self.path, self._written)
 
     def end(self, run: "Run") -> None:
-        self._run = None
+        from fastnn.storage import save
+
+        written, network = self._written, run.network
+        self._run = self._written = None
+        if written is None or written.epoch != run.history.epochs:
+            return  # the file is of an earlier epoch than the last, and says so
+        if not np.array_equal(written.arrays["parameters"], network.kernels.to_numpy(network.parameters)):
+            save(network, self.path, written)
 
     def state(self) -> dict[str, Any]:
         return {"best": self._monitor.best} if self._monitor else {}

@@ -28,7 +28,9 @@ class History:
     compile_seconds : float
         Time before the first mini-batch: compiling, or finding the compiled code on disk.
     interrupted : bool
-        The user stopped the run; the last values cover the part of the epoch that was done.
+        The user stopped the run.
+    partial : bool
+        The run was interrupted within its last epoch, or before that was validated.
     diverged : bool
         The loss or the weights became NaN or infinite in the epoch after these; the weights are those from before it.
     loss, accuracy : list of float
@@ -50,6 +52,7 @@ class History:
     samples: int = 0
     compile_seconds: float = 0.0
     interrupted: bool = False
+    partial: bool = False
     diverged: bool = False
     loss: list[float] = field(default_factory=list)
     accuracy: list[float] = field(default_factory=list)
@@ -87,8 +90,7 @@ class History:
     @property
     def finished_epochs(self) -> int:
         """Epochs that were run to their end: all, but for the last of a run that was interrupted in it."""
-        validated = bool(self.val_loss) and math.isfinite(self.val_loss[-1])
-        return self.epochs - (self.interrupted and not validated)
+        return self.epochs - self.partial
 
     def best_epoch(self, quantity: str) -> tuple[int, float, str] | None:
         """The best finished epoch, counted from 1, its value, and "validation" or "training"; None where there is none.
@@ -124,7 +126,7 @@ class History:
 
     @classmethod
     def from_dict(cls, values: Any) -> "History":
-        """What `to_dict` gave, as a History again: None becomes NaN.
+        """What `to_dict` gave, as a History again: None becomes NaN; older ones do not say whether they are `partial`.
 
         Raises
         ------
@@ -141,6 +143,8 @@ class History:
             elif name not in kinds or not isinstance(value, str if name == "precision" and value else kinds[name]):
                 raise ValueError(f"no history has {name} = {value!r}")
             setattr(history, name, value)
+        if history.interrupted and "partial" not in values:
+            history.partial = not (history.val_loss and math.isfinite(history.val_loss[-1]))
         if len({len(history.loss), len(history.accuracy), len(history.seconds)}) > 1:
             raise ValueError("the lists of a history must have one value an epoch")
         return history

@@ -1,12 +1,14 @@
 """Many independent networks trained side by side."""
 
 import contextlib
+import copy
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from fastnn.callbacks import as_callbacks
 from fastnn.console import progress_bar, wants_progress
 from fastnn.errors import DivergedError
 from fastnn.history import History
@@ -45,7 +47,7 @@ def train_many(
     verbose : bool or "auto"
         Progress of all together on stderr; auto: if that is a terminal.
     **options
-        Arguments of `Network.fit` for all networks.
+        Arguments of `Network.fit` for all networks. Each gets its own copies of the callbacks; functions are shared.
 
     Returns
     -------
@@ -70,6 +72,7 @@ def train_many(
     [5, 5, 5]
     """
     made = [network if isinstance(network, Network) else Network(**network) for network in networks]
+    options = options | {"callbacks": list(options.get("callbacks", ()))}  # an iterator would reach one network alone
     arguments = [{**options, **own} for own in ([{}] * len(made) if each is None else each)]
     if len(arguments) != len(made):
         raise ValueError(f"each must have arguments for {len(made)} networks, got {len(arguments)}")
@@ -77,16 +80,44 @@ def train_many(
         raise ValueError("a network is given twice: it cannot be trained in two ways at the same time")
     if not made:
         return []
+    arguments = _with_own_callbacks(arguments)
     threads, places = resolve_threads(threads), _places(made, resolve_threads(threads))
     at_once = max(number for number, _ in places)
     share = max(1, threads // at_once)
     with _progress(verbose, made, arguments) as callback, ThreadPoolExecutor(at_once) as pool:
         runs = [
-            _Run(network, context, share, {**own, "verbose": False, "callbacks": [*own.get("callbacks", ()), callback]})
+            _Run(network, context, share, {**own, "verbose": False, "callbacks": [*own["callbacks"], callback]})
             for network, (_, context), own in zip(made, places, arguments, strict=True)
         ]
         _train(runs, x, y, pool)
     return [run.history() for run in runs]
+
+
+def _with_own_callbacks(arguments: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Callbacks that several networks were given, copied for each: what remembers must not hear of all of them."""
+    lists = [as_callbacks(own["callbacks"]) for own in arguments]
+    uses = Counter(id(callback) for callbacks in lists for callback in callbacks)
+    files = Counter(
+        getattr(callback, name)
+        for one in lists
+        for callback in one
+        for name in ("path", "folder")
+        if hasattr(callback, name)
+    )
+    for file, count in files.items():
+        if count > 1:
+            raise ValueError(
+                f"{count} networks would write to {file} at the same time: give each a callback with its own file, "
+                "each=[{'callbacks': [...]}, ...]"
+            )
+    try:
+        own = [[copy.deepcopy(one) if uses[id(one)] > 1 else one for one in callbacks] for callbacks in lists]
+    except Exception as error:  # whatever the object's own copying raises
+        raise ValueError(
+            f"a callback that several networks share must be one that can be copied ({error}): give each network its "
+            "own, each=[{'callbacks': [...]}, ...]"
+        ) from error
+    return [{**one, "callbacks": callbacks} for one, callbacks in zip(arguments, own, strict=True)]
 
 
 def _places(networks: Sequence[Network], threads: int) -> list[tuple[int, AbstractContextManager[None]]]:

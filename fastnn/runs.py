@@ -195,9 +195,12 @@ class Run:
         network.learn_conventions(self._space.task, self._loss, self._space.pixels, self._space.largest_input)
         history.backend, history.dtype, history.precision = network.backend, network.dtype.name, network.precision
         history.threads, history.samples, history.interrupted = network.threads, self._space.n_samples, False
+        history.partial = False
         with network.kernels.limit_threads(network.threads), ExitStack() as ends:
+            begun: list[Callback] = []
+            ends.callback(_end_all, begun, self)
             for callback in self._callbacks:
-                ends.callback(callback.end, self)
+                begun.append(callback)
                 callback.begin(self)
             for callback, state in self._restore:
                 callback.restore(state)
@@ -207,7 +210,7 @@ class Run:
                 while not self.is_last_epoch:
                     self._epoch(history.epochs)
                     for callback in self._callbacks:
-                        self._stopped |= bool(callback(network, history))
+                        self._stopped |= _ends_the_run(callback(network, history), callback)
             except DivergedError:
                 history.diverged = True
                 raise
@@ -230,9 +233,25 @@ class Run:
                 if trainer.steps_done:
                     nothing = (math.nan, math.nan) if self._validate else None
                     history.add(trainer.means(), time.perf_counter() - start, nothing, trainer.learning_rate)
+                    history.partial = True
                 raise
             history.add(trainer.means(), seconds, validation, trainer.learning_rate)
             report(trainer)
+
+
+def _end_all(callbacks: list[Callback], run: Run) -> None:
+    """End all in their order, also where one of them fails."""
+    with ExitStack() as ends:
+        for callback in reversed(callbacks):  # an ExitStack calls last what was entered first
+            ends.callback(callback.end, run)
+
+
+def _ends_the_run(answer: Any, callback: Callback) -> bool:
+    if answer is None or isinstance(answer, bool | np.bool_):
+        return bool(answer)
+    raise ValueError(
+        f"a callback must return True to end the training, or None or False to go on; {callback!r} returned {answer!r}"
+    )
 
 
 def _describe(schedule: Schedule) -> str:

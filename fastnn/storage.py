@@ -63,7 +63,9 @@ def save(network: Network, path: str | Path, state: "TrainingState | None" = Non
     texts, tensors = describe(network)
     if state:
         texts["training"], arrays = _pack(state)
-        tensors |= arrays
+        if not np.array_equal(state.arrays["parameters"], network.kernels.to_numpy(network.parameters)):
+            arrays[_TRAINING + "parameters"] = state.arrays["parameters"]  # a callback has given it other weights since
+        tensors |= {name: _as_tensor(name, array) for name, array in arrays.items()}
     metadata = {name: json.dumps(text, sort_keys=True) for name, text in texts.items()}
     metadata |= {"fastnn": str(_FORMAT_VERSION), "sha256": _digest(metadata, tensors)}
     with atomic_path(Path(os.path.realpath(path))) as temporary:  # a link stays one: its target is renewed
@@ -169,6 +171,13 @@ def _pack(state: "TrainingState") -> tuple[dict[str, Any], dict[str, np.ndarray]
     return {name: getattr(state, name) for name in names} | {"callbacks": callbacks}, arrays
 
 
+def _as_tensor(name: str, array: np.ndarray) -> np.ndarray:
+    """In C order and native bytes, as the file holds it, whatever order and strides a callback's own array has."""
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise ValueError(f"a checkpoint holds arrays of numbers of at most 8 bytes, got {name} of dtype {array.dtype}")
+    return np.asarray(array, array.dtype.newbyteorder("="), order="C")
+
+
 def _unpack(text: dict[str, Any], history: History, tensors: dict[str, np.ndarray]) -> "TrainingState":
     from fastnn.runs import TrainingState
 
@@ -177,6 +186,7 @@ def _unpack(text: dict[str, Any], history: History, tensors: dict[str, np.ndarra
     for i, (name, kept) in enumerate(text.pop("callbacks")):
         own = {key: arrays.pop(key) for key in list(arrays) if key.startswith(f"callback{i}.")}
         callbacks.append((name, kept | {key.partition(".")[2]: array for key, array in own.items()}))
+    _check_tensors(text["settings"], {name: array for name, array in tensors.items() if not name.startswith(_TRAINING)})
     sizes, bias = text["settings"]["sizes"], text["settings"]["bias"]
     flat = np.empty(count_weights(sizes) + (count_biases(sizes) if bias else 0), text["settings"]["dtype"])
     for i, (W, b) in enumerate(zip(*split_parameters(flat, sizes, bias), strict=True), start=1):

@@ -262,3 +262,65 @@ def test_without_tensorboardx_one_is_told_how_to_get_it(monkeypatch, tmp_path):
 def test_checkpoints_come_last():
     checkpoint, stop = fastnn.Checkpoint("x"), fastnn.EarlyStopping()
     assert callbacks.as_callbacks([checkpoint, stop]) == [stop, checkpoint]
+
+
+@pytest.mark.parametrize("answer", [0.25, 1, "yes", np.float32(1)])
+def test_an_answer_that_is_no_truth_value_is_an_error(answer):
+    with pytest.raises(
+        ValueError, match=r"must return True to end the training, or None or False to go on; .* returned"
+    ):
+        fit(network(), lambda net, history: answer, epochs=2)
+
+
+@pytest.mark.parametrize(("answer", "epochs"), [(True, 1), (np.True_, 1), (None, 3), (False, 3), (np.False_, 3)])
+def test_true_alone_ends_the_training(answer, epochs):
+    assert fit(network(), lambda net, history: answer, epochs=3).epochs == epochs
+
+
+def test_a_validation_loss_that_is_no_number_is_no_improvement():
+    far = (np.full((4, 12), 3e38, np.float32), [0, 1, 2, 0])
+    net, stop = network(scale=1), fastnn.EarlyStopping("val_loss", patience=3)
+    history = fit(net, stop, validation_data=far)
+    assert (history.epochs, stop.best_epoch) == (3, 0)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_last_checkpoint_holds_the_weights_that_early_stopping_gives_back(tmp_path, first):
+    path = tmp_path / "run.safetensors"
+    stop, checkpoint = fastnn.EarlyStopping(patience=2), fastnn.Checkpoint(path)
+    net = network()
+    history = fit(net, *([stop, checkpoint] if first else [checkpoint, stop]))
+    assert history.epochs == stop.best_epoch + 2 < 30
+    np.testing.assert_array_equal(fastnn.load(path, backend="numpy").parameters, net.parameters)
+
+
+def test_a_run_goes_on_from_its_last_epoch_though_the_file_holds_the_best(tmp_path):
+    path = tmp_path / "run.safetensors"
+    last, straight = network(), network()
+    fit(last, fastnn.EarlyStopping(patience=50), fastnn.Checkpoint(path), epochs=12)
+    best = fastnn.load(path, backend="numpy").parameters.copy()
+    np.testing.assert_array_equal(best, last.parameters)
+    resumed = network()
+    history = fit(resumed, fastnn.EarlyStopping(patience=50), epochs=15, resume=path)
+    plain = fit(straight, fastnn.EarlyStopping(patience=50), epochs=15)
+    assert history.loss == plain.loss
+    np.testing.assert_array_equal(resumed.parameters, straight.parameters)
+
+
+def test_callbacks_end_in_their_order_and_checkpoints_last(tmp_path):
+    ended = []
+
+    class Ends(fastnn.Callback):
+        def __init__(self, name):
+            self.name = name
+
+        def end(self, run):
+            ended.append(self.name)
+
+    class Last(fastnn.Checkpoint):
+        def end(self, run):
+            super().end(run)
+            ended.append("checkpoint")
+
+    fit(network(), Ends("a"), Last(tmp_path / "run.safetensors"), Ends("b"), epochs=1)
+    assert ended == ["a", "b", "checkpoint"]

@@ -275,3 +275,32 @@ def test_an_interrupted_network_is_not_trained_on():
     train("other")
     assert seen == ["interrupted"]
     assert launched == [["other"]]
+
+
+def test_networks_have_callbacks_of_their_own():
+    nets = [fastnn.Network([12, 8, 3], seed=seed, backend="numpy") for seed in range(3)]
+    alone = [fastnn.Network([12, 8, 3], seed=seed, backend="numpy") for seed in range(3)]
+    rng = np.random.default_rng(0)
+    x, y = rng.random((60, 12), np.float32), rng.integers(0, 3, 60)
+    options = {"epochs": 20, "validation_data": (x[:20], (y[:20] + 1) % 3), "optimizer": "adam(0.05)"}
+    histories = fastnn.train_many(nets, x, y, callbacks=iter([fastnn.EarlyStopping(patience=2)]), **options)
+    for net, history, one in zip(nets, histories, alone, strict=True):
+        expected = one.fit(x, y, callbacks=[fastnn.EarlyStopping(patience=2)], **options)
+        assert history.loss == expected.loss
+        np.testing.assert_array_equal(net.parameters, one.parameters)
+
+
+def test_a_callback_that_cannot_be_shared_is_refused_before_anything_starts(tmp_path):
+    class Stuck(fastnn.Callback):
+        def __deepcopy__(self, memo):
+            raise TypeError("it holds a socket")
+
+    nets = [fastnn.Network([12, 3], seed=seed, backend="numpy") for seed in range(2)]
+    x, y = np.zeros((6, 12), np.float32), np.arange(6) % 3
+    for callback, words in (
+        (Stuck(), "it holds a socket"),
+        (fastnn.CSVLog(tmp_path / "log.csv"), "2 networks would write"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            fastnn.train_many(nets, x, y, callbacks=[callback], epochs=1)
+    assert [net.epochs_trained for net in nets] == [0, 0]

@@ -202,7 +202,7 @@ def _print_history(history: History) -> None:
     validated = "  val loss  val accuracy" if history.val_loss else ""
     print(f"\nepoch      loss  accuracy{validated}  seconds")
     for i in range(history.epochs):
-        partial = "  (part of an epoch: interrupted)" if history.interrupted and i == history.epochs - 1 else ""
+        partial = "  (part of an epoch: interrupted)" if history.partial and i == history.epochs - 1 else ""
         row = f"{i + 1:5d}  {history.loss[i]:8.5f}  {history.accuracy[i]:8.4f}"
         if history.val_loss:
             row += f"  {history.val_loss[i]:8.5f}  {history.val_accuracy[i]:12.4f}"
