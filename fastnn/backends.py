@@ -40,6 +40,7 @@ _BUILTIN = {  # name: (module with the kernels, library it stands on, how to get
     "numpy": ("fastnn.kernels.numpy_kernels", "numpy", "pip install --upgrade numpy scipy"),
 }
 READY, NOT_INSTALLED, IMPORT_FAILED, NO_DEVICE = "ready", "not installed", "import failed", "no device"
+DISABLED, WRONG_SETTING = "disabled", "wrong setting"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class BackendInfo:
     Attributes
     ----------
     name : str
-    state : {"ready", "not installed", "import failed", "no device"}
+    state : {"ready", "not installed", "import failed", "no device", "disabled", "wrong setting"}
+        Disabled: a variable of the library's own forbids it. Wrong setting: a variable of fastnn's is not understood.
     reason : str
         The device it runs on if ready, else what is wrong.
     remedy : str
@@ -112,7 +114,7 @@ def use_backend(name: str) -> Iterator[None]:
 
 def available_backends() -> dict[str, BackendInfo]:
     """Every backend by name, auto's favourite first, with its state; asks the libraries, which takes a moment."""
-    return {name: _inspect(name)[0] for name in _sources()}
+    return {name: _state(name) for name in _sources()}
 
 
 def backend_names() -> list[str]:
@@ -166,7 +168,7 @@ def _require(name: str, origin: str, sizes: Sequence[int] | None = None) -> Back
         return _choose(origin, sizes)
     info, kernels = _inspect(name)
     if kernels is None:
-        others = [other for other in _sources() if other != name and _inspect(other)[0].state == READY]
+        others = [other for other in _sources() if other != name and _state(other).state == READY]
         raise BackendError(
             f"backend {name!r} (asked for by {origin}) is not ready: {info.state}: {info.reason}\n"
             f"{info.remedy}; or choose one that is ready: {', '.join([*others, 'auto'])}."
@@ -188,6 +190,13 @@ def _registered() -> dict[str, tuple[str, str, str]]:
     return table
 
 
+def _state(name: str) -> BackendInfo:
+    try:
+        return _inspect(name)[0]
+    except SettingError as error:
+        return BackendInfo(name, WRONG_SETTING, str(error), "correct that variable, or unset it")
+
+
 @functools.cache
 def _inspect(name: str) -> tuple[BackendInfo, ModuleType | None]:
     module, library, remedy = _sources()[name]
@@ -202,8 +211,10 @@ def _inspect(name: str) -> tuple[BackendInfo, ModuleType | None]:
     except SettingError:  # the user's, whichever backend is asked for
         raise
     except BackendError as error:
-        remedy = "nvidia-smi shows whether driver and device are seen"
-        return BackendInfo(name, NO_DEVICE, str(error), remedy, kernels.versions()), None
+        state, remedy = NO_DEVICE, "nvidia-smi shows whether driver and device are seen"
+        if library == "numba":
+            state, remedy = DISABLED, "unset that variable"
+        return BackendInfo(name, state, str(error), remedy, kernels.versions()), None
     except Exception as error:  # a broken library fails in its own way: any error means that it cannot be imported
         reason = f"{type(error).__name__}: {error}"
         return BackendInfo(name, IMPORT_FAILED, reason, f"mend that installation: {remedy}"), None

@@ -43,6 +43,8 @@ from fastnn.kernels.numba_team import Team, address_of, assemble, prefetch, shar
 from fastnn.kernels.numba_team import launch as launch  # of the contract, as `compile` is
 from fastnn.kernels.threads import limit_blas_threads
 
+from fastnn.errors import BackendError
+
 _SEGMENTS = 64  # of the gradient, whoever sums them: so its norm does not depend on the size of the team
 _WORK = 500_000  # multiply-adds of a layer product that are worth another member: some 10 us
 
@@ -538,6 +540,8 @@ def prepare(function: Callable, call: tuple) -> None:
 
 
 def device() -> str:
+    if numba.config.DISABLE_JIT:
+        raise BackendError("NUMBA_DISABLE_JIT is set, so that numba compiles nothing")
     products = {"simd": f"{HOST.instructions} products", "blas": "products by scipy's BLAS"}[choose()]
     return f"{platform.machine()} CPU ({llvmlite.binding.get_host_cpu_name()}), {products}"
 

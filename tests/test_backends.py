@@ -401,3 +401,29 @@ def test_to_a_backend_that_is_not_there_changes_nothing(install):
 
 def test_backend_error_is_a_runtime_error():
     assert issubclass(fastnn.BackendError, RuntimeError)
+
+
+STATES = """
+import json, fastnn
+infos = fastnn.available_backends()
+print(json.dumps({name: [info.state, info.reason, info.remedy] for name, info in infos.items()}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "state"), [("NUMBA_DISABLE_JIT", "1", "disabled"), ("FASTNN_GEMM", "fast", "wrong setting")]
+)
+def test_a_variable_that_forbids_numba_is_a_state_with_its_reason(variable, value, state):
+    environment = {**{k: v for k, v in os.environ.items() if k != "FASTNN_BACKEND"}, variable: value}
+    run = subprocess.run([sys.executable, "-c", STATES], env=environment, capture_output=True, text=True, check=True)
+    infos = json.loads(run.stdout)
+    assert infos["numba"][0] == state
+    assert variable in infos["numba"][1]
+    assert "unset" in infos["numba"][2]
+    assert infos["numpy"][0] == READY
+    command = subprocess.run(
+        [sys.executable, "-m", "fastnn.cli", "backends"], env=environment, capture_output=True, text=True
+    )
+    assert (command.returncode, command.stderr) == (0, "")
+    if variable == "NUMBA_DISABLE_JIT":
+        assert "chosen   numpy" in command.stdout

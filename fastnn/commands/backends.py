@@ -6,7 +6,7 @@ from typing import Any
 
 from fastnn.backends import READY, available_backends, resolve_backend
 from fastnn.commands.printing import print_json
-from fastnn.errors import BackendError
+from fastnn.errors import BackendError, SettingError
 
 __all__ = ["add_options", "run"]
 
@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         choice = resolve_backend()
         chosen: dict[str, Any] = {"name": choice.name, "origin": choice.origin, "reason": choice.reason}
-    except BackendError as error:
+    except (BackendError, SettingError) as error:
         chosen = {"name": None, "origin": None, "reason": str(error)}
     if options.json:
         print_json("backends", {"chosen": chosen, "backends": {k: dataclasses.asdict(v) for k, v in infos.items()}})
