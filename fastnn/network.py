@@ -136,7 +136,7 @@ class Network:
         self.dtype = check_dtype(dtype)
         self.scale = None if scale is None else check_finite("scale", scale)
         self.shift = check_finite("shift", shift)
-        self.threads = resolve_threads(threads)
+        self.threads, self._threads_asked = resolve_threads(threads), threads is not None
         self.decided_task = check_task(task, output)
         self.loss: str | None = None
         self.pixels, self.largest_input = False, 0.0
@@ -420,15 +420,23 @@ class Network:
         return network_html(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and other processes: the parameters as numpy's, without what belongs to this process."""
+        """For copies and other processes: the parameters as numpy's, without what belongs to this process.
+
+        A backend that auto chose, and threads that nobody asked for, are chosen anew where the copy is.
+        """
         own = ("kernels", "backend_choice", "parameters", "_weights", "_biases")
         state = {name: value for name, value in vars(self).items() if name not in own}
+        if self.backend_choice.origin.startswith("auto"):
+            state["backend"] = "auto"
+        if not self._threads_asked:
+            del state["threads"]
         return state | {"parameters": self.kernels.to_numpy(self.parameters).copy()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         parameters = state.pop("parameters")
-        vars(self).update(state)
-        self._use(resolve_backend(self.backend), parameters)
+        vars(self).update({"threads": None} | state)
+        self.threads = resolve_threads(self.threads)
+        self._use(resolve_backend(self.backend, self.sizes), parameters)
 
     # ---- for the rest of the library ----
 

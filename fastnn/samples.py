@@ -141,8 +141,10 @@ def _adopt(values: Any, what: str, kernels: Any) -> Any:
 
 def _check_finite(array: Any, dtype: np.dtype, what: str) -> float:
     """Every number must be finite, also when it is rounded to `dtype`; returns the largest magnitude."""
-    if array.dtype.kind == "b" or array.size == 0:
-        return 1.0
+    if array.size == 0:
+        return 0.0
+    if array.dtype.kind in "biu":
+        return max(-float(array.min()), float(array.max()))
     limit = float(np.finfo(dtype if array.dtype.itemsize > dtype.itemsize else array.dtype).max)
     largest = 0.0
     for start in range(0, len(array), _CHUNK):

@@ -390,6 +390,18 @@ def test_the_first_training_decides_what_targets_mean():
     assert net.predict(x[:1]).shape == (1, 3)
 
 
+@pytest.mark.parametrize("kind", ["?", "i1", "u1", "i4", "i8", "f2", "f8"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_targets_of_any_kind_of_number(kind, dtype):
+    x = np.random.default_rng(0).random((6, 4))
+    y = np.array([0, 1, 1, 0, 1, 0])
+    nets = [Network([4, 1], output="sigmoid", dtype=dtype, backend="numpy") for _ in range(2)]
+    nets[0].fit(x, y.astype(kind), epochs=1, sample_weight=(y + 1).astype(kind))
+    weights = (y + 1).astype(kind).astype(float)
+    nets[1].fit(x, y.astype(dtype), epochs=1, sample_weight=weights)
+    np.testing.assert_array_equal(nets[0].parameters, nets[1].parameters)
+
+
 def test_a_regression_has_no_validation_accuracy_whatever_its_targets():
     x = np.random.default_rng(0).random((30, 4), np.float32)
     net = Network([4, 3], output="identity", backend="numpy")
@@ -766,3 +778,15 @@ def test_a_copy_answers_alike_and_learns_apart(backend, copied):
     assert (twin.backend, twin.epochs_trained, twin.seed) == (net.backend, net.epochs_trained, net.seed)
     twin.fit(x, y, epochs=1)
     np.testing.assert_array_equal(net.predict_proba(x), before)
+
+
+def test_what_nobody_asked_for_is_chosen_anew_where_a_network_is_opened(monkeypatch):
+    monkeypatch.delenv("FASTNN_BACKEND", raising=False)
+    monkeypatch.setenv("FASTNN_NUM_THREADS", "7")
+    chosen, asked = fastnn.Network([4, 3]), fastnn.Network([4, 3], backend="numpy", threads=3)
+    content = pickle.dumps([chosen, asked])
+    monkeypatch.setenv("FASTNN_NUM_THREADS", "1")
+    for name in ("numba", "cupy"):  # where there is neither
+        monkeypatch.delitem(fastnn.backends._BUILTIN, name)
+    there = pickle.loads(content)
+    assert [(net.backend, net.threads) for net in there] == [("numpy", 1), ("numpy", 3)]

@@ -510,3 +510,20 @@ def test_first_rows_of_one_label_each_do_not_decide_what_labels_are():
     regressor = MLPRegressor(hidden_layer_sizes=(4,), random_state=0, backend="numpy")
     regressor.partial_fit(x[2:4], several[2:4].astype(float)).partial_fit(x, 3.0 * several)
     assert regressor.predict(x[:1]).shape == (1, 3)
+
+
+@pytest.mark.parametrize("name", ["coefs_", "intercepts_"])
+def test_a_layer_s_arrays_can_be_set_one_by_one(name):
+    model = MLPClassifier((4,), max_iter=20, tol=10, n_iter_no_change=1, random_state=0, backend="numpy")
+    model.fit(np.random.default_rng(0).random((30, 4)), np.arange(30) % 3)
+    layers = getattr(model, name)
+    layers[-1] = np.zeros_like(layers[-1])
+    assert not getattr(model, name)[-1].any()
+    assert not layers[-1].any()
+    for i, array in enumerate(getattr(model, name)):
+        getattr(model, name)[i] = array + 1
+    np.testing.assert_array_equal(getattr(model, name)[-1], np.ones_like(layers[-1]))
+    with pytest.raises(AttributeError):
+        layers.pop()
+    with pytest.raises(ValueError, match="shape"):
+        layers[0] = np.zeros(7)

@@ -6,8 +6,9 @@ Parameters, attributes and the rules by which training ends are scikit-learn's, 
 import itertools
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -120,18 +121,18 @@ class MLPEstimator(MLPParameters, BaseEstimator, ABC):
     # ---- fitted attributes that are the network's ----
 
     @property
-    def coefs_(self) -> list[np.ndarray]:
-        """Weights ``(n_in, n_out)`` of every layer: copies, to be read; setting the whole list sets the network's."""
-        return [_read_only(W) for W, _ in self.network_.get_weights()]
+    def coefs_(self) -> "LayerArrays":
+        """Weights ``(n_in, n_out)`` of every layer: copies, to be read; setting one, or all, sets the network's."""
+        return LayerArrays([W for W, _ in self.network_.get_weights()], partial(setattr, self, "coefs_"))
 
     @coefs_.setter
     def coefs_(self, coefs: Sequence[Any]) -> None:
         self.network_.set_weights(list(zip(coefs, self.intercepts_, strict=True)))
 
     @property
-    def intercepts_(self) -> list[np.ndarray]:
+    def intercepts_(self) -> "LayerArrays":
         """Biases ``(n_out,)`` of every layer, likewise."""
-        return [_read_only(b) for _, b in self.network_.get_weights()]
+        return LayerArrays([b for _, b in self.network_.get_weights()], partial(setattr, self, "intercepts_"))
 
     @intercepts_.setter
     def intercepts_(self, intercepts: Sequence[Any]) -> None:
@@ -349,6 +350,28 @@ class MLPEstimator(MLPParameters, BaseEstimator, ABC):
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, **self._accepted())
         return self.network_.predict_proba(dense(X))
+
+
+class LayerArrays(Sequence[np.ndarray]):
+    """One read-only array a layer; setting an item sets the network's layer, and none can be added or removed."""
+
+    def __init__(self, arrays: Iterable[Any], assign: Callable[[list[Any]], None]) -> None:
+        self._arrays, self._assign = [_read_only(array) for array in arrays], assign
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._arrays[index]
+
+    def __setitem__(self, index: Any, array: Any) -> None:
+        arrays = list(self._arrays)
+        arrays[index] = array
+        self._assign(arrays)
+        self._arrays = [_read_only(np.array(array)) for array in arrays]
+
+    def __repr__(self) -> str:
+        return repr(self._arrays)
 
 
 stochastic = available_if(MLPEstimator._is_stochastic)

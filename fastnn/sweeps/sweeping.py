@@ -292,8 +292,6 @@ def _is_done(history: History, epochs: int) -> bool:
 @contextlib.contextmanager
 def _progress(n_runs: int, way: _Way, verbose: bool | str) -> Iterator[Report]:
     """A function to call when a run is done: draws a bar on a terminal, elsewhere gives one estimate of the time."""
-    from tqdm import tqdm
-
     terminal, start = is_terminal(sys.stderr), time.perf_counter()
     with progress_bar(total=n_runs, desc=way.words, unit=" runs", disable=not (terminal and verbose)) as bar:
         done: list[History] = []
@@ -304,9 +302,12 @@ def _progress(n_runs: int, way: _Way, verbose: bool | str) -> Iterator[Report]:
             if len(done) == 1 and verbose is True and not terminal:
                 now = time.perf_counter() - start
                 left = (n_runs - way.at_once) / way.at_once * sum(history.seconds)
-                words = (
-                    f"first run done after {tqdm.format_interval(now)}, all in about {tqdm.format_interval(now + left)}"
-                )
-                say(words)
+                say(f"first run done after {_interval(now)}, all in about {_interval(now + left)}")
 
         yield report
+
+
+def _interval(seconds: float) -> str:
+    from tqdm import tqdm
+
+    return f"{seconds:.1f} s" if seconds < 60 else tqdm.format_interval(seconds)
