@@ -232,7 +232,9 @@ def as_targets(
     if loss == "cross_entropy" and np.abs(sums - 1).max() > 1e-3:
         row = int(np.abs(sums - 1).argmax())
         raise DataError(f"targets of cross_entropy must add up to 1: row {row} adds up to {sums[row]}")
-    return Targets(no_labels, rows, _task(rows, output) if task is None else _check_task(rows, sums, task))
+    if task is None or output == "softmax":  # which always chooses a class, whatever the rows add up to
+        return Targets(no_labels, rows, _task(rows, output))
+    return Targets(no_labels, rows, _check_task(rows, sums, task))
 
 
 def _labels(array: Any, n_out: int) -> Any:

@@ -86,7 +86,7 @@ def test_the_sparkline_has_a_point_for_each_finite_value():
         (make_history(1), "1 epoch,"),
         (make_history(2, loss=[math.nan] * 2), "2 epochs"),
         (make_history(2, loss=[0.0] * 2, accuracy=[math.nan] * 2), "2 epochs"),
-        (make_history(2, interrupted=True), "interrupted"),
+        (make_history(2, interrupted=True, partial=True), "interrupted"),
         (make_history(2, diverged=True), "diverged"),
     ],
 )

@@ -137,14 +137,14 @@ def test_large_losses_bring_a_logarithmic_scale():
 
 
 def test_the_part_of_an_epoch_of_an_interrupted_run_is_set_apart():
-    history = make_history(interrupted=True, val_loss=[0.7, 0.5, NAN], val_accuracy=[0.6, 0.75, NAN])
+    history = make_history(interrupted=True, partial=True, val_loss=[0.7, 0.5, NAN], val_accuracy=[0.6, 0.75, NAN])
     figure = plots.curves(history)
     assert history.finished_epochs == 2
     assert drawn(figure.axes[0], "loss").tolist() == [0.8, 0.4]
     assert drawn(figure.axes[0], "loss, interrupted").tolist() == [0.4, 0.3]
     assert "interrupted" in texts(figure)
     assert make_history(interrupted=True).finished_epochs == 3  # between two epochs: the last one was validated
-    plots.curves(History(loss=[0.5], accuracy=[0.5], seconds=[1.0], interrupted=True))
+    plots.curves(History(loss=[0.5], accuracy=[0.5], seconds=[1.0], interrupted=True, partial=True))
 
 
 def test_a_diverged_run_says_so():
