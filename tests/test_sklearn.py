@@ -206,7 +206,21 @@ def test_partial_fit_keeps_the_optimizer_s_state(options):
     assert_same(theirs, ours)
     with pytest.raises(AssertionError):
         assert_same(theirs, afresh)
-    assert ours.history_.epochs == len(ours.loss_curve_) == 6
+    assert (ours.history_.epochs, len(ours.loss_curve_)) == (1, 6)  # of the last call, and of all
+
+
+def test_a_stream_of_calls_of_partial_fit_keeps_a_loss_a_call_and_nothing_more():
+    model = MLPClassifier((4,), random_state=0, backend="numpy")
+    X, y = MULTI
+    model.partial_fit(X, y, classes=np.arange(4))
+    sizes = []
+    for _ in range(3):
+        for i in range(40):
+            model.partial_fit(X[i : i + 1], y[i : i + 1])
+        sizes.append(len(pickle.dumps(model)))
+    assert np.diff(sizes).max() <= 40 * 24
+    assert model.history_.epochs == 1
+    assert model.network_.epochs_trained == len(model.loss_curve_) == 121
 
 
 def test_warm_start_goes_on():

@@ -269,7 +269,7 @@ class MLPEstimator(MLPParameters, BaseEstimator, ABC):
             network.fit(
                 samples.X,
                 samples.y,
-                epochs=(state.epoch if state else 0) + 1 if incremental else self.max_iter,
+                epochs=1 if incremental else self.max_iter,
                 batch_size=batch_size,
                 optimizer=self._optimizer(decay),
                 validation_data=validation and tuple(validation),
@@ -303,12 +303,15 @@ class MLPEstimator(MLPParameters, BaseEstimator, ABC):
         return SGD(rate, self.momentum, nesterov=self.nesterovs_momentum and self.momentum > 0, **common)
 
     def _resumed(self) -> TrainingState | None:
-        """Where the last run with this solver ended, with the weights as they are now, for data of any kind."""
+        """Where the last run with this solver ended, with the weights as they are now, for data of any kind.
+
+        Without its history: a call of `partial_fit` must not take longer, the more have been before it.
+        """
         if self._state is None or self._state[0] != self.solver:
             return None
         state, network = self._state[1], self.network_
         arrays = state.arrays | {"parameters": network.kernels.to_numpy(network.parameters)}
-        return replace(state, settings={}, stopped=False, arrays=arrays)
+        return replace(state, settings={}, stopped=False, history=History(), arrays=arrays)
 
     def _fit_lbfgs(self, samples: Samples) -> None:
         decay = self.alpha / (len(samples.X) if samples.weight is None else float(samples.weight.sum()))

@@ -47,7 +47,7 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):
         Sorted; for multi-label targets the numbers of the columns.
     network_ : fastnn.Network
     history_ : fastnn.History
-        Of the last run of sgd or adam; of all calls of `partial_fit` since.
+        Of the last run of sgd or adam.
     loss_, best_loss_, loss_curve_, validation_scores_, best_validation_score_, t_, n_iter_, coefs_, intercepts_, \
     n_features_in_, feature_names_in_, n_layers_, n_outputs_, out_activation_
         As for `sklearn.neural_network.MLPClassifier`.
@@ -197,7 +197,7 @@ class MLPRegressor(RegressorMixin, MLPEstimator):
     ----------
     network_ : fastnn.Network
     history_ : fastnn.History
-        Of the last run of sgd or adam; of all calls of `partial_fit` since. Its losses are sums over outputs.
+        Of the last run of sgd or adam. Its losses are sums over outputs.
     loss_, best_loss_, loss_curve_, validation_scores_, best_validation_score_, t_, n_iter_, coefs_, intercepts_, \
     n_features_in_, feature_names_in_, n_layers_, n_outputs_, out_activation_
         As for `sklearn.neural_network.MLPRegressor`.
