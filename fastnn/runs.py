@@ -13,6 +13,7 @@ import numpy as np
 
 from fastnn.callbacks import Callback
 from fastnn.console import progress_bar, say, wants_progress
+from fastnn.descriptions import describe
 from fastnn.errors import DivergedError
 from fastnn.evaluation import Evaluator
 from fastnn.history import History
@@ -146,8 +147,8 @@ class Run:
     def _settings(self) -> dict[str, Any]:
         return self.network.configuration() | {
             "loss": self._loss,
-            "optimizer": repr(self.optimizer),
-            "schedule": _describe(self._schedule),
+            "optimizer": describe(self.optimizer),
+            "schedule": describe(self._schedule),
             "batch_size": self.batch_size,
             "shuffle": self._shuffle,
             "data": self._space.fingerprint,
@@ -167,6 +168,8 @@ class Run:
         arrays = {"parameters": objective.params, "state1": objective.state1, "state2": objective.state2}
         was = state.settings or {}
         now = self._settings() if was else {}
+        if was and now["schedule"].partition(" ")[0] == was["schedule"]:
+            was = was | {"schedule": now["schedule"]}  # older files have a function's name alone
         was = was | {"callbacks": [name for name, _ in state.callbacks]}
         was |= {name: array.size for name, array in state.arrays.items()}
         now = now | {"callbacks": [type(one).__name__ for one in callbacks]}
@@ -252,11 +255,6 @@ def _ends_the_run(answer: Any, callback: Callback) -> bool:
     raise ValueError(
         f"a callback must return True to end the training, or None or False to go on; {callback!r} returned {answer!r}"
     )
-
-
-def _describe(schedule: Schedule) -> str:
-    """A schedule in words that are the same in another process."""
-    return getattr(schedule, "__qualname__", repr(schedule))
 
 
 def _compile(trainer: Trainer, show: bool) -> float:
