@@ -38,9 +38,10 @@ def describe(value: Any) -> str:
     if hasattr(value, "__dataclass_fields__"):
         fields = ((one.name, getattr(value, one.name)) for one in dataclasses.fields(value) if one.repr)
         return f"{type(value).__qualname__}({', '.join(f'{name}={describe(item)}' for name, item in fields)})"
-    if hasattr(value, "__dict__") and type(value).__repr__ is object.__repr__:
+    text = repr(value)
+    if hasattr(value, "__dict__") and f" at {hex(id(value))}" in text:
         return f"{type(value).__qualname__}{describe(vars(value))}"
-    return repr(value)
+    return text
 
 
 def _describe_code(code: types.CodeType) -> str:
