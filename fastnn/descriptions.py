@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import re
 import types
 from collections.abc import Mapping
 from typing import Any
@@ -39,7 +40,7 @@ def describe(value: Any) -> str:
         fields = ((one.name, getattr(value, one.name)) for one in dataclasses.fields(value) if one.repr)
         return f"{type(value).__qualname__}({', '.join(f'{name}={describe(item)}' for name, item in fields)})"
     text = repr(value)
-    if hasattr(value, "__dict__") and f" at {hex(id(value))}" in text:
+    if hasattr(value, "__dict__") and re.search(r" at 0x[0-9A-Fa-f]+>", text):
         return f"{type(value).__qualname__}{describe(vars(value))}"
     return text
 
