@@ -12,7 +12,7 @@ import numpy as np
 
 from fastnn.arguments import check_count, check_finite
 from fastnn.errors import FileFormatError
-from fastnn.files import atomic_path
+from fastnn.files import atomic_path, reading
 from fastnn.history import History
 from fastnn.kernels.codes import TASKS
 from fastnn.losses import check_loss
@@ -138,19 +138,17 @@ def load_state(path: str | Path) -> "TrainingState":
 
 def _read(path: str | Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     """Metadata and tensors of a file that is whole."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     with open(path, "rb"):  # a missing or forbidden file is an OSError, with its own words
         pass
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            version = metadata.get("fastnn")
-            tensors = {} if version is None else {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-    except (SafetensorError, UnicodeDecodeError, ValueError, TypeError, KeyError) as error:
-        raise FileFormatError(
-            f"{path} is no whole safetensors file ({error}): save the network again, or fetch the file again"
-        ) from error
+    with (
+        reading(path, "whole safetensors file: save the network again, or fetch the file again"),
+        safe_open(path, framework="numpy") as file,
+    ):
+        metadata: dict[str, str] = file.metadata() or {}
+        version = metadata.get("fastnn")
+        tensors = {} if version is None else {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
     if version is None:
         raise FileFormatError(f"{path} is a safetensors file, but not one of fastnn's: Network.save writes those")
     _check_version(path, version)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors
 from fastnn.kernels import codes
 
 import fastnn
@@ -491,3 +492,129 @@ def test_nothing_unpickles():
     found = [f"{path.name}: {match[0]}" for path in sources for match in forbidden.finditer(path.read_text("utf-8"))]
     assert found == []
     assert forbidden.search("np.load(path, allow_pickle=True)"), "the pattern itself"
+
+
+# ---- what killed processes leave, forged checkpoints, arrays of all kinds -------------------------------------------
+
+KILLED_WRITING = """
+import os, signal, sys
+from pathlib import Path
+from fastnn.files import atomic_path
+with atomic_path(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def parts(path):
+    return sorted(file.name for file in path.parent.iterdir() if file.suffix == ".part")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere what is a day old is removed")
+def test_the_next_writer_removes_what_a_killed_one_has_left(net, path):
+    subprocess.run([sys.executable, "-c", KILLED_WRITING, str(path)], check=False)
+    assert len(parts(path)) == 1
+    net.save(path.with_name("other.safetensors"))
+    assert len(parts(path)) == 1  # it may be another's, but for its own name
+    net.save(path)
+    assert parts(path) == []
+
+
+def test_what_is_being_written_is_left_alone(net, path):
+    from fastnn.files import atomic_path
+
+    with atomic_path(path) as temporary:
+        temporary.write_text("half")
+        net.save(path)
+        assert parts(path) == [temporary.name]
+    assert path.read_text() == "half"
+
+
+def test_what_another_machine_or_an_older_version_left_is_removed_after_a_day(net, path):
+    fresh, old = (path.with_name(f".{path.name}.{name}.part") for name in ("elsewhere-1.abc", "0123456789ab"))
+    for file in (fresh, old):
+        file.write_text("half")
+    os.utime(old, (0, 0))
+    net.save(path)
+    assert parts(path) == [fresh.name]
+
+
+def test_a_forged_checkpoint_takes_no_memory_for_the_sizes_it_claims(tmp_path):
+    path = tmp_path / "run.safetensors"
+    net = Network([3, 2, 2], **TINY)
+    net.fit(np.ones((2, 3)), [0, 1], epochs=1, callbacks=[fastnn.Checkpoint(path)])
+    content = path.read_bytes()
+    with safetensors.safe_open(path, framework="numpy") as file:
+        training = file.metadata()["training"]
+    forged = training.replace('"sizes": [3, 2, 2]', '"sizes": [10000000, 10000000, 2]')
+    assert forged != training
+    path.write_bytes(rewrite(path, content, training=forged))
+    with pytest.raises(FileFormatError, match="its configuration needs"):
+        fastnn.storage.load_state(path)
+
+
+TABLE = np.arange(12.0).reshape(3, 4)
+KINDS = {
+    "C order": TABLE,
+    "transposed": TABLE.T,
+    "Fortran order": np.asfortranarray(TABLE),
+    "every second": np.arange(24.0)[::2],
+    "reversed": np.arange(5.0)[::-1],
+    "broadcast": np.broadcast_to(np.arange(3.0), (2, 3)),
+    "big-endian": TABLE.astype(">f8"),
+    "no dimension": np.array(3.0),
+    "empty": np.zeros((0, 3)),
+    "half": TABLE.astype("f2"),
+    "truth values": TABLE > 3,
+    "int16, big-endian": TABLE.astype(">i2"),
+    "uint64": TABLE.astype("u8"),
+    "part of a record": np.zeros(3, [("a", "f4"), ("b", "i8")])["b"],
+    "read-only": np.frombuffer(bytes(8), "f4"),
+}
+
+
+class Remembers(fastnn.Callback):
+    def __init__(self, array):
+        self.array = array
+
+    def state(self):
+        return {"array": self.array}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_array_a_callback_keeps_is_read_back(tmp_path, kind):
+    path, array = tmp_path / "run.safetensors", KINDS[kind]
+    net = Network([3, 2], backend="numpy")
+    net.fit(np.ones((2, 3)), [0, 1], epochs=1, callbacks=[Remembers(array), fastnn.Checkpoint(path)])
+    [(_, kept)] = fastnn.storage.load_state(path).callbacks
+    np.testing.assert_array_equal(kept["array"], array)
+    assert kept["array"].dtype == array.dtype.newbyteorder("=")
+    assert kept["array"].shape == array.shape
+    fastnn.load(path, backend="numpy")
+
+
+@pytest.mark.parametrize("array", [np.array(["a"]), np.array([1j]), np.array([None]), np.zeros(2, np.longdouble)])
+def test_an_array_that_no_checkpoint_holds_is_refused_before_anything_is_written(tmp_path, array):
+    path = tmp_path / "run.safetensors"
+    with pytest.raises(ValueError, match=r"holds arrays of numbers of at most 8 bytes, got training\.callback0\.array"):
+        Network([3, 2], backend="numpy").fit(
+            np.ones((2, 3)), [0, 1], epochs=1, callbacks=[Remembers(array), fastnn.Checkpoint(path)]
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "npz", ""])
+@pytest.mark.parametrize("kind", ["C", "F", ">f4", "strided"])
+def test_weights_of_any_order_are_written_to_every_format(tmp_path, suffix, kind):
+    from fastnn.interchange import load_npy_folder, save_npy_folder
+
+    W = np.arange(6, dtype="f4").reshape(3, 2)
+    given = {"C": W, "F": np.asfortranarray(W), ">f4": W.astype(">f4"), "strided": np.repeat(W, 2, axis=1)[:, ::2]}[
+        kind
+    ]
+    net = Network([3, 2], backend="numpy")
+    net.set_weights([(given, np.zeros(2))])
+    path = tmp_path / f"net.{suffix}" if suffix else tmp_path / "net"
+    (net.save if suffix else lambda path: save_npy_folder(net, path))(path)
+    copy = fastnn.load(path, backend="numpy") if suffix else load_npy_folder(path, output="softmax", backend="numpy")
+    np.testing.assert_array_equal(copy.get_weights()[0][0], W)

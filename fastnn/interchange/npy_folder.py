@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import DataError, FileFormatError
+from fastnn.files import reading
 from fastnn.interchange.layers import Layer, build_network, plain_layers
 from fastnn.network import Network
 
@@ -116,10 +117,8 @@ def _read(folder: Path) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
 
 
 def _read_array(path: Path) -> np.ndarray:
-    try:
+    with reading(path, "whole .npy file of numbers: save it again"):
         array = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, EOFError, OverflowError, SyntaxError, TypeError) as error:
-        raise FileFormatError(f"{path} is no whole .npy file of numbers ({error}): save it again") from error
     if array.dtype.kind not in "buif":
         raise FileFormatError(f"{path}: expected real numbers, got dtype {array.dtype}")
     return array

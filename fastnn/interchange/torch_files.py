@@ -8,7 +8,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 from fastnn.errors import FileFormatError
-from fastnn.files import atomic_path
+from fastnn.files import atomic_path, reading
 from fastnn.interchange.torch_models import from_torch, to_torch
 from fastnn.network import Network
 from fastnn.optional import require
@@ -73,13 +73,10 @@ def load_torch(
 
 
 def _read_safetensors(path: str | Path) -> dict[str, Any]:
-    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    try:
+    with reading(path, "whole safetensors file of numpy's dtypes"):
         state = load_file(path)
-    except (SafetensorError, UnicodeDecodeError, ValueError, TypeError, KeyError) as error:
-        raise FileFormatError(f"{path} is no whole safetensors file of numpy's dtypes ({error})") from error
 
     def numbers_first(name: str) -> list:
         return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)]
@@ -89,12 +86,11 @@ def _read_safetensors(path: str | Path) -> dict[str, Any]:
 
 def _read_pickle(path: str | Path) -> Any:
     torch = require("torch", "torch")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise FileFormatError(
-            f"{path} is no file of tensors alone, and others can run code: save the weights in PyTorch with "
-            "torch.save(model.state_dict(), path)"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise FileFormatError(f"{path} is no whole file of torch.save's ({str(error).partition('.')[0]})") from error
+    with reading(path, "whole file of torch.save's"):
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except UnpicklingError as error:
+            raise FileFormatError(
+                f"{path} is no file of tensors alone, and others can run code: save the weights in PyTorch with "
+                "torch.save(model.state_dict(), path)"
+            ) from error
