@@ -470,6 +470,77 @@ def test_other_files_of_torch_s_are_refused(torch, tmp_path, content, message):
         interchange.load_torch(path, output="softmax")
 
 
+def write_layers(path, names, sizes):
+    """A safetensors file of random layers, and the network that they are in this order."""
+    save_file = pytest.importorskip("safetensors.numpy").save_file
+    net = network(sizes)
+    layers = {name: {"weight": W.T.copy(), "bias": b} for name, (W, b) in zip(names, net.get_weights(), strict=True)}
+    save_file({f"{name}.{kind}": array for name, layer in layers.items() for kind, array in layer.items()}, path)
+    return net
+
+
+STATE = {"hidden": "relu", "output": "softmax", "backend": "numpy"}
+
+
+@pytest.mark.parametrize(
+    ("names", "sizes"),
+    [
+        (["input_layer", "hidden_layer", "output_layer"], (6, 5, 4, 3)),
+        (["input_layer", "hidden_layer", "output_layer"], (6, 5, 5, 3)),
+        (["fc1", "fc2", "out"], (6, 6, 6, 3)),
+        (["net.0", "net.2", "net.10"], (6, 6, 6, 6)),
+        (["blocks.0.fc1", "blocks.0.fc2", "blocks.1.fc1", "blocks.1.fc2"], (6, 6, 6, 6, 6)),
+        (["stem", "up.0", "down.0", "up.1", "down.1", "head"], (5, 6, 3, 6, 3, 6, 2)),
+    ],
+)
+def test_layers_without_an_order_are_taken_in_the_only_one_possible(tmp_path, names, sizes):
+    net = write_layers(tmp_path / "net", names, sizes)
+    got = interchange.load_torch(tmp_path / "net", **STATE)
+    np.testing.assert_array_equal(got.predict_proba(X[:, : sizes[0]]), net.predict_proba(X[:, : sizes[0]]))
+
+
+@pytest.mark.parametrize(
+    ("names", "sizes"),
+    [
+        (["stem", "body", "head"], (6, 6, 6, 6)),
+        (["input_layer", "hidden_layer", "output_layer"], (6, 6, 6, 3)),
+        (["fc1", "fc2", "out"], (6, 6, 6, 6)),
+        (["encoder", "decoder"], (6, 3, 6)),
+    ],
+)
+def test_of_several_possible_orders_none_is_guessed(tmp_path, capsys, names, sizes):
+    from safetensors.numpy import load_file
+
+    net = write_layers(tmp_path / "net", names, sizes)
+    for read, source in [
+        (interchange.load_torch, tmp_path / "net"),
+        (interchange.from_torch, load_file(tmp_path / "net")),
+    ]:
+        with pytest.raises(DataError, match=rf"more than one is possible.*order=\[.*--order.*{names[-1]} \("):
+            read(source, **STATE)
+        with pytest.raises(ValueError, match="order must name each of the layers once"):
+            read(source, **STATE, order=names[1:])
+        got = read(source, **STATE, order=names)
+        np.testing.assert_array_equal(got.predict_proba(X), net.predict_proba(X))
+    needed = ["--hidden", "relu", "--output", "softmax", "--order", ",".join(names)]
+    assert command(tmp_path / "net", tmp_path / "own.npz", *needed) == 0
+    got = interchange.load_npz(tmp_path / "own.npz", backend="numpy")
+    np.testing.assert_array_equal(got.predict_proba(X), net.predict_proba(X))
+
+
+def test_numbers_that_contradict_the_shapes_are_asked_about(tmp_path):
+    write_layers(tmp_path / "net", ["fc2", "fc1"], (6, 5, 4))
+    with pytest.raises(DataError, match="none is possible: name all layers"):
+        interchange.load_torch(tmp_path / "net", **STATE)
+    assert interchange.load_torch(tmp_path / "net", **STATE, order=["fc2", "fc1"]).sizes == (6, 5, 4)
+
+
+def test_many_layers_that_fit_in_no_order_are_soon_refused(tmp_path):
+    layers = {f"{name}.weight": np.zeros((6, 6)) for name in "abcdefghijklmnop"}
+    with pytest.raises(DataError, match="none is possible"):
+        interchange.from_torch({**layers, "x.weight": np.zeros((3, 2)), "y.weight": np.zeros((3, 2))}, **STATE)
+
+
 # ---- the command ----------------------------------------------------------------------------------------------------
 
 
@@ -507,6 +578,7 @@ def test_convert_to_onnx_and_json(tmp_path, capsys):
         ("net.npz", "x.npz", ["--samples", "uint8"], UsageError, "--samples is the type of an ONNX"),
         ("net.npz", "x.onnx", ["--samples", "int8"], UsageError, "unknown type of samples"),
         ("net.npz", "x.npz", ["--hidden", "relu"], UsageError, "says itself which activations it has"),
+        ("net.npz", "x.npz", ["--order", "a,b"], UsageError, "--order names the layers of a state_dict"),
         ("folder", "x.npz", ["--hidden", "relu"], UsageError, "do not tell the output"),
         ("folder", "x.npz", ["--hidden", "rely", "--output", "softmax"], UsageError, "did you mean 'relu'"),
         ("folder", "folder", ["--hidden", "relu", "--output", "softmax"], FileExistsError, "no empty folder"),

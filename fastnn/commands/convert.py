@@ -37,6 +37,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hidden", metavar="NAME[,NAME...]", help="activations of hidden layers, where IN has none")
     parser.add_argument("--output", metavar="NAME", help="softmax, sigmoid or identity, where IN does not say")
     parser.add_argument(
+        "--order", metavar="NAME,...", help="layers from first to last, where a state_dict has no order"
+    )
+    parser.add_argument(
         "--samples", metavar="TYPE", help="input of an .onnx: float32, float64, uint8; default: float32"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -51,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     if kind != "folder":
         check_writable(options.target)
     with usage():
-        network = _read(Path(options.source), options.hidden, options.output)
+        network = _read(Path(options.source), options.hidden, options.output, options.order)
         _WRITERS[kind](network, options.target, **arguments)
     remark = ""
     if kind in _WITHOUT_ACTIVATIONS:
@@ -78,15 +81,19 @@ def _kind_to_write(target: str) -> str:
     return suffix
 
 
-def _read(path: Path, hidden: str | None, output: str | None) -> Network:
+def _read(path: Path, hidden: str | None, output: str | None, order: str | None) -> Network:
     kind = "folder" if path.is_dir() else _kind_of_file(path)
+    if order is not None and kind != "torch":
+        raise UsageError(f"--order names the layers of a state_dict of PyTorch's, and {path} is none: leave it out")
     if kind in ("npz", "fastnn"):
         if hidden or output:
             raise UsageError(f"{path} says itself which activations it has: leave out --hidden and --output")
         return interchange.load_npz(path, "numpy") if kind == "npz" else load(path, "numpy")
     names = hidden.split(",") if hidden and "," in hidden else hidden
-    read: Callable[..., Network] = interchange.load_npy_folder if kind == "folder" else interchange.load_torch
-    return read(path, hidden=names, output=output, backend="numpy")
+    if kind == "folder":
+        return interchange.load_npy_folder(path, hidden=names, output=output, backend="numpy")
+    layers = order if order is None else order.split(",")
+    return interchange.load_torch(path, hidden=names, output=output, order=layers, backend="numpy")
 
 
 def _kind_of_file(path: Path) -> str:

@@ -1,7 +1,6 @@
 """PyTorch's files of weights: a ``state_dict`` as ``torch.save`` or safetensors write it, read without running code."""
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -33,16 +32,21 @@ def save_torch(network: Network, path: str | Path) -> None:
 
 
 def load_torch(
-    path: str | Path, *, hidden: str | Sequence[str] | None = None, output: str | None = None, **options: Any
+    path: str | Path,
+    *,
+    hidden: str | Sequence[str] | None = None,
+    output: str | None = None,
+    order: Sequence[str] | None = None,
+    **options: Any,
 ) -> Network:
     """The network of a ``state_dict`` in a file of ``torch.save``, or in a safetensors file.
 
     Parameters
     ----------
     path : str or Path
-        Read without running code. Of a safetensors file, which keeps no order, the layers are taken in the order of the
-        numbers in their names.
-    hidden, output, **options
+        Read without running code. A safetensors file keeps no order of its layers: unless their shapes and the numbers
+        in their names allow one order alone, `order` is needed.
+    hidden, output, order, **options
         As for `from_torch`.
 
     Raises
@@ -69,7 +73,7 @@ def load_torch(
     state = _read_safetensors(path) if start[8:] == b"{" else _read_pickle(path)
     if not isinstance(state, Mapping):
         raise FileFormatError(f"{path}: expected a state_dict, got {type(state).__name__}: save model.state_dict()")
-    return from_torch(state, hidden=hidden, output=output, **options)
+    return from_torch(state, hidden=hidden, output=output, order=order, **options)
 
 
 def _read_safetensors(path: str | Path) -> dict[str, Any]:
@@ -77,11 +81,7 @@ def _read_safetensors(path: str | Path) -> dict[str, Any]:
 
     with reading(path, "whole safetensors file of numpy's dtypes"):
         state = load_file(path)
-
-    def numbers_first(name: str) -> list:
-        return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)]
-
-    return {name: state[name] for name in sorted(state, key=numbers_first)}
+    return {name: state[name] for name in sorted(state)}  # sorted by their names, for from_torch: without an order
 
 
 def _read_pickle(path: str | Path) -> Any:

@@ -3,12 +3,14 @@
 PyTorch keeps the weights of a layer as ``(n_out, n_in)``: they are transposed on the way.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastnn.errors import DataError
+from fastnn.interchange.layer_order import find_order, take_in_order
 from fastnn.interchange.layers import Layer, build_network, plain_layers
 from fastnn.kernels.codes import LEAKY_SLOPE, OUTPUT_ACTIVATIONS
 from fastnn.network import Network
@@ -69,7 +71,12 @@ def to_torch(network: Network) -> "torch.nn.Sequential":
 
 
 def from_torch(
-    source: Any, *, hidden: str | Sequence[str] | None = None, output: str | None = None, **options: Any
+    source: Any,
+    *,
+    hidden: str | Sequence[str] | None = None,
+    output: str | None = None,
+    order: Sequence[str] | None = None,
+    **options: Any,
 ) -> Network:
     """The network of a PyTorch module, or of its ``state_dict``.
 
@@ -78,21 +85,25 @@ def from_torch(
     source : torch.nn.Sequential, or mapping of str to torch.Tensor
         A Sequential, nested or not, of Linear, ReLU, LeakyReLU(0.01), Sigmoid, Tanh, exact GELU, Identity, Dropout,
         with a Flatten first and a Softmax last. Or tensors ``NAME.weight (n_out, n_in)`` and ``NAME.bias (n_out,)``, in
-        the order of the layers.
+        the order of the layers. A plain dictionary whose names are sorted, as safetensors gives it, has no such order:
+        there the shapes and the numbers in the names have to allow one order alone, or `order` is needed.
     hidden : str, sequence of str or None
         Activations, for a state_dict; of a module they are read.
     output : str or None
         softmax, sigmoid or identity. Needed for a state_dict, and for a module that ends with a Linear: its outputs may
         be values, or logits for a loss function that PyTorch keeps apart. Nothing is guessed.
+    order : sequence of str or None
+        For a state_dict: the NAMEs of all layers, from first to last.
     **options
         Other arguments of `Network`: backend, threads, scale, ...
 
     Raises
     ------
     DataError
-        If there is something in it that such a network has not; the message names it.
+        If there is something in it that such a network has not, or the order of the layers is open; the message says
+        what.
     ValueError
-        If an activation is missing, or contradicts the module.
+        If an activation is missing, or contradicts the module, or `order` does not name each layer once.
 
     Examples
     --------
@@ -103,12 +114,18 @@ def from_torch(
     Network(784-30-10: tanh, softmax; 23,860 parameters, float32, numpy)
     """
     if isinstance(source, Mapping):
-        return build_network(_read_state(source), hidden, output, **options)
+        layers = _read_state(source)
+        if order is None:
+            has_order = isinstance(source, OrderedDict) or list(source) != sorted(source)
+            order = list(layers) if has_order else find_order(layers)
+        return build_network(take_in_order(layers, order), hidden, output, **options)
     torch = require("torch", "torch")
     if not isinstance(source, torch.nn.Module):
         raise DataError(f"expected a module of PyTorch's or its state_dict, got {type(source).__name__}")
-    if hidden is not None:
-        raise ValueError("hidden is for a state_dict: a module tells its activations itself")
+    if hidden is not None or order is not None:
+        raise ValueError(
+            "hidden and order are for a state_dict: a module tells its activations itself, and its layers' order"
+        )
     stack = _Stack(torch.nn)
     stack.read(source)
     found = stack.found_output
@@ -123,8 +140,8 @@ def from_torch(
     return build_network(stack.layers, stack.activations[:-1], output or found, **{"dropout": stack.dropout} | options)
 
 
-def _read_state(state: Mapping[str, Any]) -> list[Layer]:
-    """The layers of a state_dict, in its order."""
+def _read_state(state: Mapping[str, Any]) -> dict[str, Layer]:
+    """The layers of a state_dict by name, in its order."""
     weights, biases = {}, {}
     for key, tensor in state.items():
         if not hasattr(tensor, "shape"):
@@ -143,7 +160,7 @@ def _read_state(state: Mapping[str, Any]) -> list[Layer]:
     alone = sorted(biases.keys() - weights.keys())
     if alone:
         raise DataError(f"{alone[0]}.bias has no weights of a linear layer beside it")
-    return [(W, biases.get(name)) for name, W in weights.items()]
+    return {name: (W, biases.get(name)) for name, W in weights.items()}
 
 
 def _as_array(tensor: Any) -> np.ndarray:
