@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.kernels.codes import GELU, GRADIENT_ONLY, LOSSES, PLAIN_SGD, REGRESSION
+from fastnn.kernels.codes import GRADIENT_ONLY, LOSSES, NEEDS_Z, PLAIN_SGD, REGRESSION
 from fastnn.optimizers import Constants
 from fastnn.parameters import count_weights, split_parameters
 from fastnn.samples import Targets, as_sample_weight, as_targets, read_samples
@@ -209,8 +209,8 @@ class Workspace:
         a = tuple(new(n) for n in sizes)
         # A hidden layer's derivative needs the outputs before dropout too; of the samples, each member drops a share.
         x = [new(sizes[i]) if layers.dropout[i] > 0 else a[i] for i in range(last + 1)]
-        # gelu's derivative and the loss need z.
-        z = [new(sizes[i + 1]) if i == last or layers.activations[i] == GELU else a[i + 1] for i in range(last + 1)]
+        # Some derivatives and the loss need z.
+        z = [new(sizes[i + 1]) if i == last or layers.activations[i] in NEEDS_Z else a[i + 1] for i in range(last + 1)]
         deltas = tuple(new(n) for n in sizes[1:])
         weighted = self.rows if self.weights.size else 0
         return Buffers(a, tuple(x), tuple(z), deltas, new(sizes[-1]), self._zeros(weighted), self._stream)

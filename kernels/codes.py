@@ -1,7 +1,8 @@
 """The integers by which the step and the kernels speak of activations, losses, tasks and optimizers.
 
-Compiled and captured code branches on integers; people use the names. A new activation is a line here, a branch in
-each backend's `dense` and `input_gradient`, and nothing else: the suites find it by themselves.
+Compiled and captured code branches on integers; people use the names. A new activation is a line here, in `NEEDS_Z` too
+where its derivative is computed from z, and a branch in each backend's `dense` and `input_gradient`: the suites find it
+by themselves.
 """
 
 IDENTITY, RELU, LEAKY_RELU, SIGMOID, TANH, GELU, SOFTMAX = range(7)
@@ -13,6 +14,9 @@ HIDDEN_ACTIVATIONS = {
     "tanh": TANH,
     "gelu": GELU,
 }
+NEEDS_Z = frozenset({GELU})
+"""The hidden activations whose derivative is computed from z; that of all others from the activation's value alone."""
+
 OUTPUT_ACTIVATIONS = {"identity": IDENTITY, "sigmoid": SIGMOID, "softmax": SOFTMAX}
 
 LEAKY_SLOPE = 0.01

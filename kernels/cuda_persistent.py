@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from fastnn.kernels.codes import GELU, PLAIN_SGD, SGD
+from fastnn.kernels.codes import NEEDS_Z, PLAIN_SGD, SGD
 from fastnn.kernels.cuda_device import asarray, load, multiprocessors, resident_blocks, shared_limit, to_numpy, zeros
 from fastnn.kernels.cuda_gathering import current
 from fastnn.kernels.cuda_modules import module
@@ -56,7 +56,7 @@ def find_obstacle(member: Any, data: Any, layers: Any, buffers: Any, objective: 
         return "it is for SGD, with or without momentum, alone"
     if any(layers.dropout) or data.sample_weight.size:
         return "it has neither dropout nor sample weights"
-    if GELU in layers.activations:
+    if not NEEDS_Z.isdisjoint(layers.activations):
         return "it does not have gelu"
     if len(layers.weights) > _MAX_LAYERS:
         return f"it is for at most {_MAX_LAYERS} layers of weights"

@@ -1,28 +1,36 @@
 """How the numba kernels are compiled, and where the compiled code is kept."""
 
 import hashlib
+import importlib.util
 import logging
+import os
+import pkgutil
 import platform
+import shutil
 import tempfile
 import threading
+import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import llvmlite
 import numba
 import numpy as np
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+from numba.core.ccallback import CFunc
 from numba.core.dispatcher import Dispatcher
 from numba.core.event import Listener, install_listener
+from numba.core.sigutils import normalize_signature
 
 from fastnn.files import cache_dir
 from fastnn.interruption import Interruption, look_for_interruption
 
 _logger = logging.getLogger("fastnn")
-_cache_lock = threading.Lock()
+_MONTH = 30 * 86_400  # seconds
 
 
 def _cache_folder() -> Path | None:
@@ -33,43 +41,91 @@ def _cache_folder() -> Path | None:
     is a folder of the user's, because the package's own may be read-only: FASTNN_CACHE_DIR, or the user's cache.
     """
     digest = hashlib.sha256()
-    folder = Path(__file__).parent
-    for path in [folder / "codes.py", *sorted(folder.glob("numba_*.py"))]:
-        digest.update(path.read_bytes())
+    for name in _compiled_modules():
+        digest.update(_content(name))
     digest.update(f"{numba.__version__} {llvmlite.__version__} {np.__version__} {platform.python_version()}".encode())
     try:
         folder = cache_dir() / "numba" / digest.hexdigest()[:16]
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
+        os.utime(folder)
+        _remove_unused(folder.parent)
     except OSError as error:
         _logger.warning("compiled code cannot be kept (%s): it is compiled anew in each process", error)
         return None
     return folder
 
 
+def _compiled_modules() -> list[str]:
+    """Those whose functions are compiled, also where the package lies in a zip or without its sources."""
+    names = (module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
+    own = sorted(f"{__package__}.{name}" for name in names if name == "codes" or name.startswith("numba_"))
+    return [*own, "fastnn.step"]
+
+
+def _content(module: str) -> bytes:
+    """The source as the module's loader has it; the bytecode, where that is all there is."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    return spec.loader.get_data(spec.origin)  # type: ignore[union-attr]  # all loaders of files have it
+
+
+def _remove_unused(parent: Path) -> None:
+    """Remove the folders of older versions that no process has asked for in a month."""
+    for folder in parent.iterdir():
+        with suppress(OSError):  # another process was faster
+            if folder.is_dir() and time.time() - folder.stat().st_mtime > _MONTH:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 CACHE_FOLDER = _cache_folder()
+
+
+class _Locator(_CacheLocator):
+    """Our folder, whatever numba's setting, which is for all its users, and whether or not there is a source file."""
+
+    def __init__(self, function: Callable, file: str) -> None:
+        self._line, self._file = function.__code__.co_firstlineno, file
+
+    def get_cache_path(self) -> str:
+        return str(CACHE_FOLDER)
+
+    def get_source_stamp(self) -> Any:
+        try:
+            status = os.stat(self._file)
+        except OSError:  # in a zip, or without sources: the folder's name is a digest of what there is
+            return ""
+        return status.st_mtime, status.st_size
+
+    def get_disambiguator(self) -> str:
+        return str(self._line)
+
+    @classmethod
+    def from_function(cls, function: Callable, file: str) -> "_Locator":
+        return cls(function, file)
+
+
+class _CacheImpl(CompileResultCacheImpl):
+    _locator_classes = [_Locator]  # noqa: RUF012 - numba's own attribute
+
+
+class _Cache(FunctionCache):
+    _impl_class = _CacheImpl
+
+
+def _keep(compiled: Any, function: Callable) -> Any:
+    """Have what numba compiles of a function kept in our folder."""
+    compiled._cache = _Cache(function)
+    return compiled
 
 
 def compile(function: Callable, entry: bool = True) -> Callable:
     if not entry:
         return inline(function)
-    options = {"nogil": True, "error_model": "numpy"}
-    if CACHE_FOLDER is None or _calls_kernels_of_others(function):
-        return numba.njit(**options)(function)
-    with _kept():
-        return numba.njit(cache=True, **options)(function)
-
-
-@contextmanager
-def _kept() -> Iterator[None]:
-    """What is compiled within is kept in our folder. numba has one setting for all its users: it is borrowed."""
-    with _cache_lock:
-        before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = str(CACHE_FOLDER) if CACHE_FOLDER is not None else before
-        try:
-            yield
-        finally:
-            numba.config.CACHE_DIR = before
+    compiled = numba.njit(nogil=True, error_model="numpy")(function)
+    if CACHE_FOLDER is None or _calls_kernels_of_others(function) or numba.config.DISABLE_JIT:
+        return compiled
+    return _keep(compiled, function)
 
 
 def inline(function: Callable) -> Callable:
@@ -85,8 +141,11 @@ def compile_for_c(function: Callable, signature: Any, real: type) -> Any:
     name, size = f"{function.__name__}_{real.__name__}", np.dtype(real).itemsize
     typed = types.FunctionType(function.__code__, {**function.__globals__, "real": real, "size": size}, name)
     typed.__qualname__, typed.__module__ = name, function.__module__
-    with _kept():
-        return numba.cfunc(signature, nopython=True, cache=CACHE_FOLDER is not None, error_model="numpy")(typed)
+    compiled = CFunc(typed, normalize_signature(signature), {}, {"error_model": "numpy"})
+    if CACHE_FOLDER is not None:
+        _keep(compiled, typed)
+    compiled.compile()
+    return compiled
 
 
 def out_of_reach(function: Callable, *arguments: Any) -> Any:

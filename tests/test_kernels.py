@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import reference
 from fastnn.kernels import numpy_kernels
-from fastnn.kernels.codes import HIDDEN_ACTIVATIONS, IDENTITY, LOSSES, OUTPUT_ACTIVATIONS, TASKS
+from fastnn.kernels.codes import HIDDEN_ACTIVATIONS, IDENTITY, LOSSES, NEEDS_Z, OUTPUT_ACTIVATIONS, TASKS
 from products import with_all_products
 
 from fastnn.losses import check_loss
@@ -688,3 +688,12 @@ def test_result_that_depends_on_the_team_is_rejected(kernels, kernel, position, 
 
 def test_every_kernel_has_a_wrong_one():
     assert {name for name, _ in WRONG.values()} == set(KERNELS)
+
+
+@pytest.mark.parametrize("name", HIDDEN_ACTIVATIONS)
+def test_the_table_says_whose_derivative_needs_z(name):
+    code = HIDDEN_ACTIVATIONS[name]
+    delta, W, a, out = np.ones((2, 3)), np.ones((4, 3)), np.full((2, 4), 0.5), np.empty((2, 4))
+    [team] = numpy_kernels.make_team(1, [4, 3], 2, np.dtype(np.float64), None)
+    numpy_kernels.input_gradient(delta, W, code, np.full((2, 4), np.nan), a, out, team)
+    assert np.isnan(out).any() == (code in NEEDS_Z)

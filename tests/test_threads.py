@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -354,6 +355,20 @@ def test_home_is_not_needed_where_a_folder_is_named(tmp_path):
     out, err = python(FOLDER, HOME=None, XDG_CACHE_HOME=None, FASTNN_CACHE_DIR=str(tmp_path / "mine"))
     assert Path(out.strip()).is_relative_to(tmp_path / "mine")
     assert err == ""
+
+
+@pytest.mark.usefixtures("numba")
+def test_compiled_code_that_nobody_asked_for_in_a_month_is_removed(tmp_path):
+    old, recent = (tmp_path / "numba" / name for name in ("0123456789abcdef", "fedcba9876543210"))
+    for folder, days in ((old, 31), (recent, 29)):
+        folder.mkdir(parents=True)
+        (folder / "gather-1.py311.1.nbc").write_bytes(b"code")
+        os.utime(folder, (0, time.time() - days * 86_400))
+    used = Path(python(FOLDER, FASTNN_CACHE_DIR=str(tmp_path))[0].strip())
+    assert set((tmp_path / "numba").iterdir()) == {recent, used}
+    os.utime(used, (0, 0))
+    python(FOLDER, FASTNN_CACHE_DIR=str(tmp_path))
+    assert time.time() - used.stat().st_mtime < 600
 
 
 @pytest.mark.usefixtures("numba")
