@@ -105,12 +105,17 @@ def load(
     OSError
         If it cannot be read.
     """
-    with open(path, "rb") as file:
-        zipped = file.read(2) == b"PK"
-    if zipped:
-        from fastnn.interchange import load_npz
+    from fastnn.interchange import load_npz
+    from fastnn.interchange.file_kinds import file_kind
 
+    kind = file_kind(path)
+    if kind == "npz":
         return load_npz(path, backend, threads, precision)
+    if kind == "torch":
+        raise FileFormatError(
+            f"{path} is not one of fastnn's files; of weights without activations, as PyTorch saves them, "
+            f"`fastnn convert {path} NAME.safetensors --hidden NAME --output NAME` makes one"
+        )
     network = build(path, *_read(path), backend, threads)
     network.precision = precision
     return network

@@ -14,6 +14,7 @@ from fastnn.kernels.codes import HIDDEN_ACTIVATIONS, MULTILABEL, OUTPUT_ACTIVATI
 
 import fastnn
 from fastnn import DataError, FileFormatError, Network, interchange
+from fastnn.cli import main
 from fastnn.commands import convert
 from fastnn.commands.options import UsageError
 
@@ -453,7 +454,13 @@ def test_state_dicts(torch, tmp_path, kind):
     [
         (lambda torch: torch.nn.Linear(2, 2), "is no file of tensors alone, and others can run code"),
         (lambda torch: [torch.ones(2)], "expected a state_dict, got list"),
-        (lambda torch: {"model": {"0.weight": torch.ones(2, 2)}}, "found dict under 'model'"),
+        (lambda torch: {"model": {"0.bias": torch.ones(2)}}, "found dict under 'model'"),
+        (
+            lambda torch: {"epoch": 1, "nets": {name: {"0.weight": torch.ones(2, 2)} for name in ("d", "g")}},
+            r"several models' weights, \['nets'\]\['d'\] and \['nets'\]\['g'\]",
+        ),
+        (lambda torch: {"args": argparse.Namespace(), "model": {}}, r"others can run code \(here argparse.Namespace\)"),
+        (lambda torch: {0: torch.ones(2)}, r"found 0 of shape \(2,\)"),
         (lambda torch: torch.nn.Conv2d(1, 2, 3).state_dict(), r"found 'weight' of shape \(2, 1, 3, 3\)"),
         (lambda torch: torch.nn.BatchNorm1d(2).state_dict(), "found 'weight' of shape"),
         (lambda torch: {"0.bias": torch.ones(2)}, "0.bias has no weights"),
@@ -468,6 +475,79 @@ def test_other_files_of_torch_s_are_refused(torch, tmp_path, content, message):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(FileFormatError, match=r"no whole file of torch\.save's"):
         interchange.load_torch(path, output="softmax")
+
+
+@pytest.mark.parametrize("kind", ["alone", "model", "nested", "Lightning", "tutorial"])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model.", "_orig_mod.module.net."])
+def test_checkpoints_of_training_scripts(torch, tmp_path, kind, prefix):
+    net = network(hidden="tanh")
+    state = {prefix + name: tensor for name, tensor in interchange.to_torch(net).state_dict().items()}
+    optimizer = {"state": {0: {"step": torch.tensor(3.0), "exp_avg": torch.ones(5, 6)}}, "param_groups": [{"lr": 0.1}]}
+    content = {
+        "alone": state,
+        "model": {"model": state, "optimizer": optimizer, "epoch": 3},
+        "nested": {"checkpoint": {"net": state}, "args": {"lr": 0.1}},
+        "Lightning": {"epoch": 3, "state_dict": state, "callbacks": {}, "optimizer_states": [optimizer]},
+        "tutorial": {"epoch": 3, "model_state_dict": state, "optimizer_state_dict": optimizer, "loss": 0.5},
+    }[kind]
+    torch.save(content, tmp_path / "last.ckpt")
+    got = interchange.load_torch(tmp_path / "last.ckpt", **STATE | {"hidden": "tanh"})
+    np.testing.assert_array_equal(got.predict_proba(X), net.predict_proba(X))
+
+
+@pytest.mark.parametrize("kind", ["pt", "old pt", "safetensors", "lost suffix"])
+@pytest.mark.parametrize("words", ["evaluate {}", "predict {} x.npy", "plot {}"])
+def test_commands_name_the_remedy_for_weights_of_torch_s(torch, tmp_path, monkeypatch, capsys, kind, words):
+    monkeypatch.chdir(tmp_path)
+    state = interchange.to_torch(network()).state_dict()
+    name = {"safetensors": "net.safetensors", "lost suffix": "net"}.get(kind, "net.pth")
+    if kind == "safetensors":
+        pytest.importorskip("safetensors.torch").save_file(state, name)
+    else:
+        torch.save(state, name, _use_new_zipfile_serialization=kind != "old pt")
+    np.save("x.npy", X)
+    assert main(words.format(name).split()) == 1
+    message = capsys.readouterr().err
+    assert f"`fastnn convert {name} NAME.safetensors" in message
+    assert "numpy.savez" not in message
+
+
+def test_estimators_go_out_as_their_networks(torch, tmp_path):
+    from sklearn.neural_network import MLPClassifier as OfScikitLearn
+
+    from fastnn.sklearn import MLPClassifier
+
+    with warnings.catch_warnings(action="ignore"):  # one epoch is not enough
+        estimator = MLPClassifier(hidden_layer_sizes=[5], max_iter=1, backend="numpy").fit(X, np.arange(7) % 3)
+    x = X.astype(np.float32)
+    expected = estimator.predict_proba(x)
+    np.testing.assert_allclose(answers_of(torch, interchange.to_torch(estimator).float(), x), expected, atol=1e-5)
+    interchange.save_npz(estimator, tmp_path / "net.npz")
+    np.testing.assert_allclose(interchange.load_npz(tmp_path / "net.npz", "numpy").predict_proba(x), expected)
+    interchange.save_npy_folder(estimator, tmp_path / "net")
+    interchange.save_torch(estimator, tmp_path / "net.pt")
+    for wrong in (MLPClassifier(), OfScikitLearn(), 3):
+        for write in (
+            interchange.export_onnx,
+            interchange.save_npz,
+            interchange.save_npy_folder,
+            interchange.save_torch,
+        ):
+            with pytest.raises(DataError, match="expected a Network, or an estimator of fastnn"):
+                write(wrong, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(DataError, match="its network_ is a Network already"):
+        interchange.from_sklearn(estimator)
+
+
+def test_onnx_takes_estimators(tmp_path):
+    pytest.importorskip("onnx")
+    from fastnn.sklearn import MLPRegressor
+
+    with warnings.catch_warnings(action="ignore"):  # one epoch is not enough
+        estimator = MLPRegressor(hidden_layer_sizes=[5], max_iter=1, backend="numpy").fit(X, X[:, :2])
+    interchange.export_onnx(estimator, tmp_path / "net.onnx", samples="float64")
+    np.testing.assert_allclose(run_onnx(tmp_path / "net.onnx", X), estimator.predict(X), atol=1e-5)
 
 
 def write_layers(path, names, sizes):

@@ -497,6 +497,11 @@ def test_a_csv_without_validation_has_none(tmp_path):
     assert math.isnan(history.accuracy[0])
 
 
+def test_a_saved_npz_is_a_model_too(network, tmp_path):
+    network.save(tmp_path / "net.npz")
+    assert read_source(str(tmp_path / "net.npz"), "numpy").network.sizes == network.sizes
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

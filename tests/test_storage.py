@@ -331,6 +331,13 @@ def test_a_zip_archive_is_taken_for_an_npz_file(path):
     assert "expected an intact .npz file" in refused(path, b"PK\x03\x04")
 
 
+@pytest.mark.parametrize("length", [0x4B50, 0x280])  # "PK" as in a zip archive, and how pickles begin
+def test_a_header_s_length_is_not_taken_for_another_format(net, content, path, length):
+    old = int.from_bytes(content[:8], "little")
+    path.write_bytes(length.to_bytes(8, "little") + content[8 : 8 + old].ljust(length) + content[8 + old :])
+    assert same(read(path), net)
+
+
 def test_a_name_says_that_an_npz_file_is_wanted(net, tmp_path):
     net.save(tmp_path / "net.npz")
     with np.load(tmp_path / "net.npz") as arrays:

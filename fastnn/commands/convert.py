@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from fastnn import interchange
 from fastnn.commands.options import UsageError, usage
 from fastnn.commands.printing import print_json
-from fastnn.errors import FileFormatError
+from fastnn.interchange.file_kinds import file_kind
 from fastnn.network import Network
 from fastnn.storage import check_writable, load, save
 
@@ -30,7 +29,9 @@ _WRITERS = _WITHOUT_ACTIVATIONS | {
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
-    read = "a network: fastnn's .safetensors or .npz, a folder of .npy files, PyTorch's state_dict (.pt, .safetensors)"
+    read = (
+        "fastnn's .safetensors or .npz, a folder of .npy files, PyTorch's state_dict or checkpoint (.pt, .safetensors)"
+    )
     parser.add_argument("source", metavar="IN", help=read)
     written = ".safetensors, .npz, .onnx, .pt or .pth (a state_dict), or without suffix a folder of .npy files"
     parser.add_argument("target", metavar="OUT", help=f"by its suffix: {written}")
@@ -82,7 +83,9 @@ def _kind_to_write(target: str) -> str:
 
 
 def _read(path: Path, hidden: str | None, output: str | None, order: str | None) -> Network:
-    kind = "folder" if path.is_dir() else _kind_of_file(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UsageError(f"{path} is no file: a pipe cannot be read, write it to a file first")
+    kind = "folder" if path.is_dir() else file_kind(path)
     if order is not None and kind != "torch":
         raise UsageError(f"--order names the layers of a state_dict of PyTorch's, and {path} is none: leave it out")
     if kind in ("npz", "fastnn"):
@@ -94,42 +97,3 @@ def _read(path: Path, hidden: str | None, output: str | None, order: str | None)
         return interchange.load_npy_folder(path, hidden=names, output=output, backend="numpy")
     layers = order if order is None else order.split(",")
     return interchange.load_torch(path, hidden=names, output=output, order=layers, backend="numpy")
-
-
-def _kind_of_file(path: Path) -> str:
-    """By its first bytes: npz, torch, or fastnn's own, which also says what is wrong with all others."""
-    if path.exists() and not path.is_file():
-        raise UsageError(f"{path} is no file: a pipe cannot be read, write it to a file first")
-    with open(path, "rb") as file:
-        start = file.read(16)
-    if start.startswith(b"PK"):
-        return "npz" if _is_npz(path) else "torch"
-    if start.startswith(b"\x80\x02\x8a\n"):  # torch.save's of before 2020
-        return "torch"
-    if start.startswith(b"\x80"):
-        raise FileFormatError(
-            f"{path} is a pickle, which can run code and is not read; for a model of scikit-learn's there is "
-            "fastnn.interchange.from_sklearn(estimator) in Python"
-        )
-    if path.suffix.lower() == ".onnx":
-        raise FileFormatError(f"{path}: ONNX models are written, not read")
-    return "torch" if start[8:9] == b"{" and not _is_own(path) else "fastnn"
-
-
-def _is_npz(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith(".npy") for name in archive.namelist())
-    except zipfile.BadZipFile:
-        return path.suffix.lower() == ".npz"
-
-
-def _is_own(path: Path) -> bool:
-    """Whether a safetensors file is one of fastnn's, or so damaged that nobody can tell."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return "fastnn" in (file.metadata() or {})
-    except (SafetensorError, UnicodeDecodeError, ValueError, TypeError):
-        return True

@@ -2,16 +2,39 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from fastnn.errors import DataError
 from fastnn.network import Network
 
-__all__ = ["Layer", "build_network", "plain_layers"]
+__all__ = ["Estimator", "Layer", "as_network", "build_network", "plain_layers"]
 
 Layer = tuple[np.ndarray, np.ndarray | None]  # W (n_in, n_out), b (n_out,)
+
+
+class Estimator(Protocol):
+    """A fitted estimator of `fastnn.sklearn`: its labels are the positions of the network's in `classes_`."""
+
+    network_: Network
+
+
+def as_network(source: Network | Estimator) -> Network:
+    """The network itself, or an estimator's.
+
+    Raises
+    ------
+    DataError
+        If it is neither, or not fitted.
+    """
+    network = getattr(source, "network_", source)
+    if not isinstance(network, Network):
+        raise DataError(
+            f"expected a Network, or an estimator of fastnn.sklearn that is fitted and has a network_, got "
+            f"{type(source).__name__}; of scikit-learn's own, from_sklearn makes a Network"
+        )
+    return network
 
 
 def build_network(

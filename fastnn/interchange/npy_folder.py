@@ -16,7 +16,7 @@ import numpy as np
 
 from fastnn.errors import DataError, FileFormatError
 from fastnn.files import reading
-from fastnn.interchange.layers import Layer, build_network, plain_layers
+from fastnn.interchange.layers import Estimator, Layer, as_network, build_network, plain_layers
 from fastnn.network import Network
 
 __all__ = ["load_npy_folder", "save_npy_folder"]
@@ -24,7 +24,7 @@ __all__ = ["load_npy_folder", "save_npy_folder"]
 _WORDS = {"w": "W", "weight": "W", "weights": "W", "b": "b", "bias": "b", "biases": "b"}
 
 
-def save_npy_folder(network: Network, folder: str | Path) -> None:
+def save_npy_folder(network: Network | Estimator, folder: str | Path) -> None:
     """Write ``W1.npy`` ``(n_in, n_out)``, ``b1.npy`` ``(n_out,)``, ... to a new folder; it appears whole or not at all.
 
     The network's scale and shift are folded into the first layer. Activations are not in the files: who reads them has
@@ -48,13 +48,14 @@ def save_npy_folder(network: Network, folder: str | Path) -> None:
     >>> load_npy_folder(folder, hidden="tanh", output="softmax", backend="numpy")
     Network(784-30-10: tanh, softmax; 23,860 parameters, float32, numpy)
     """
+    layers = plain_layers(as_network(network))
     folder = Path(os.path.realpath(folder))
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise FileExistsError(f"{folder} exists and is no empty folder: name a new one, or remove it")
     temporary = folder.parent / f".{folder.name}.{secrets.token_hex(6)}.part"
     temporary.mkdir()
     try:
-        for i, (W, b) in enumerate(plain_layers(network), start=1):
+        for i, (W, b) in enumerate(layers, start=1):
             np.save(temporary / f"W{i}.npy", W)
             if b is not None:
                 np.save(temporary / f"b{i}.npy", b)

@@ -14,6 +14,7 @@ import numpy as np
 from fastnn.datasets import read_npz
 from fastnn.errors import FileFormatError
 from fastnn.files import atomic_path
+from fastnn.interchange.layers import Estimator, as_network
 from fastnn.network import Network
 from fastnn.storage import build, describe
 
@@ -23,7 +24,7 @@ _FORMAT_VERSION = 2  # 1 knew not what training decided on data; it is read too
 _DESCRIPTION = "fastnn"  # name of the array with the JSON
 
 
-def save_npz(network: Network, path: str | Path) -> None:
+def save_npz(network: Network | Estimator, path: str | Path) -> None:
     """Write weights, configuration and history to an ``.npz`` file, atomically; `load_npz` reads it.
 
     ``np.load(path)`` has ``W1``, ``b1``, ``W2``, ...: weights ``(n_in, n_out)``, biases ``(n_out,)``, of the network's
@@ -46,7 +47,7 @@ def save_npz(network: Network, path: str | Path) -> None:
     >>> load_npz(path, backend="numpy")
     Network(784-30-10: relu, softmax; 23,860 parameters, float32, numpy)
     """
-    texts, tensors = describe(network)
+    texts, tensors = describe(as_network(network))
     content = json.dumps({"format": _FORMAT_VERSION, **texts}).encode()
     arrays: dict[str, Any] = {**tensors, _DESCRIPTION: np.frombuffer(content, np.uint8)}
     with atomic_path(Path(os.path.realpath(path))) as temporary, open(temporary, "wb") as file:

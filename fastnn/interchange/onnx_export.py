@@ -16,6 +16,7 @@ import fastnn
 from fastnn.choices import check_choice
 from fastnn.errors import DataError
 from fastnn.files import atomic_path
+from fastnn.interchange.layers import Estimator, as_network
 from fastnn.kernels.codes import LEAKY_SLOPE, TASKS
 from fastnn.network import Network
 from fastnn.optional import require
@@ -28,7 +29,7 @@ _LIMIT = 2**31 - 2**20  # bytes of weights: a protobuf file holds less than 2 Gi
 _OPERATORS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softmax": "Softmax"}
 
 
-def export_onnx(network: Network, path: str | Path, samples: str = "float32") -> None:
+def export_onnx(network: Network | Estimator, path: str | Path, samples: str = "float32") -> None:
     """Write a network to an ONNX model, atomically.
 
     The model has the input ``samples``, ``(n, n_features)`` for any n, and the output ``outputs``, ``(n, n_outputs)``
@@ -37,7 +38,8 @@ def export_onnx(network: Network, path: str | Path, samples: str = "float32") ->
 
     Parameters
     ----------
-    network : Network
+    network : Network or fitted estimator of fastnn.sklearn
+        Of an estimator its `network_`: labels are positions in its `classes_`.
     path : str or Path
     samples : {"float32", "float64", "uint8"}
         Type of the input. As in `Network`, uint8 is scaled by 1/255 where the network has no scale of its own.
@@ -63,6 +65,7 @@ def export_onnx(network: Network, path: str | Path, samples: str = "float32") ->
     >>> [node.op_type for node in onnx.load(path).graph.node]
     ['Cast', 'Mul', 'Gemm', 'Relu', 'Gemm', 'Softmax']
     """
+    network = as_network(network)
     check_choice("type of samples", samples, _SAMPLES)
     if network.parameters.nbytes > _LIMIT:
         raise DataError(f"an ONNX file holds 2 GiB, and the weights are {network.parameters.nbytes / 2**30:.1f} GiB")

@@ -46,7 +46,10 @@ def from_sklearn(estimator: Any, **options: Any) -> Network:
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
     if not isinstance(estimator, MLPClassifier | MLPRegressor):
-        raise DataError(f"expected an MLPClassifier or MLPRegressor of scikit-learn, got {type(estimator).__name__}")
+        remark = "; its network_ is a Network already" if hasattr(estimator, "network_") else ""
+        raise DataError(
+            f"expected an MLPClassifier or MLPRegressor of scikit-learn, got {type(estimator).__name__}{remark}"
+        )
     if not hasattr(estimator, "coefs_"):
         raise DataError(f"this {type(estimator).__name__} is not fitted: call fit first")
     for name in (estimator.activation, estimator.out_activation_):

@@ -1,6 +1,7 @@
 """PyTorch's files of weights: a ``state_dict`` as ``torch.save`` or safetensors write it, read without running code."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -8,6 +9,7 @@ from typing import Any
 
 from fastnn.errors import FileFormatError
 from fastnn.files import atomic_path, reading
+from fastnn.interchange.layers import Estimator
 from fastnn.interchange.torch_models import from_torch, to_torch
 from fastnn.network import Network
 from fastnn.optional import require
@@ -15,7 +17,7 @@ from fastnn.optional import require
 __all__ = ["load_torch", "save_torch"]
 
 
-def save_torch(network: Network, path: str | Path) -> None:
+def save_torch(network: Network | Estimator, path: str | Path) -> None:
     """Write the ``state_dict`` of `to_torch`, atomically; activations are not in it.
 
     Raises
@@ -39,7 +41,7 @@ def load_torch(
     order: Sequence[str] | None = None,
     **options: Any,
 ) -> Network:
-    """The network of a ``state_dict`` in a file of ``torch.save``, or in a safetensors file.
+    """The network of a ``state_dict`` in a file of ``torch.save``, alone or in a checkpoint, or in a safetensors file.
 
     Parameters
     ----------
@@ -90,7 +92,8 @@ def _read_pickle(path: str | Path) -> Any:
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except UnpicklingError as error:
+            found = re.search(r"GLOBAL ([\w.]+)", str(error))
             raise FileFormatError(
-                f"{path} is no file of tensors alone, and others can run code: save the weights in PyTorch with "
-                "torch.save(model.state_dict(), path)"
+                f"{path} is no file of tensors alone, and others can run code{f' (here {found[1]})' if found else ''}: "
+                "save the weights in PyTorch with torch.save(model.state_dict(), path)"
             ) from error

@@ -4,14 +4,14 @@ PyTorch keeps the weights of a layer as ``(n_out, n_in)``: they are transposed o
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastnn.errors import DataError
 from fastnn.interchange.layer_order import find_order, take_in_order
-from fastnn.interchange.layers import Layer, build_network, plain_layers
+from fastnn.interchange.layers import Estimator, Layer, as_network, build_network, plain_layers
 from fastnn.kernels.codes import LEAKY_SLOPE, OUTPUT_ACTIVATIONS
 from fastnn.network import Network
 from fastnn.optional import require
@@ -27,11 +27,12 @@ _ALLOWED = "there are Linear layers and their activations, Dropout, a Flatten fi
 # ---- out ------------------------------------------------------------------------------------------------------------
 
 
-def to_torch(network: Network) -> "torch.nn.Sequential":
+def to_torch(network: Network | Estimator) -> "torch.nn.Sequential":
     """The network as an ``nn.Sequential``, in eval mode, on the CPU; its outputs are those of `predict_proba`.
 
     The weights are copies. The network's scale and shift are folded into the first layer; uint8 samples of a network
-    without a scale are to be given as floats, ``x / 255``. Dropout is left out.
+    without a scale are to be given as floats, ``x / 255``. Dropout is left out. An estimator of `fastnn.sklearn` goes
+    out as its `network_`: labels are positions in its `classes_`.
 
     Raises
     ------
@@ -50,6 +51,7 @@ def to_torch(network: Network) -> "torch.nn.Sequential":
       (3): Softmax(dim=1)
     )
     """
+    network = as_network(network)
     torch = require("torch", "torch")
     kinds = {name: kind for kind, name in _activations(torch.nn).items()}
     arguments = {"leaky_relu": (LEAKY_SLOPE,), "softmax": (1,)}
@@ -85,8 +87,9 @@ def from_torch(
     source : torch.nn.Sequential, or mapping of str to torch.Tensor
         A Sequential, nested or not, of Linear, ReLU, LeakyReLU(0.01), Sigmoid, Tanh, exact GELU, Identity, Dropout,
         with a Flatten first and a Softmax last. Or tensors ``NAME.weight (n_out, n_in)`` and ``NAME.bias (n_out,)``, in
-        the order of the layers. A plain dictionary whose names are sorted, as safetensors gives it, has no such order:
-        there the shapes and the numbers in the names have to allow one order alone, or `order` is needed.
+        the order of the layers, or a checkpoint that has such tensors under some key. A plain dictionary whose names
+        are sorted, as safetensors gives it, has no order of its own: there the shapes and the numbers in the names
+        have to allow one order alone, or `order` is needed.
     hidden : str, sequence of str or None
         Activations, for a state_dict; of a module they are read.
     output : str or None
@@ -114,9 +117,10 @@ def from_torch(
     Network(784-30-10: tanh, softmax; 23,860 parameters, float32, numpy)
     """
     if isinstance(source, Mapping):
-        layers = _read_state(source)
+        state = _find_state(source)
+        layers = _read_state(state)
         if order is None:
-            has_order = isinstance(source, OrderedDict) or list(source) != sorted(source)
+            has_order = isinstance(state, OrderedDict) or list(state) != sorted(state)
             order = list(layers) if has_order else find_order(layers)
         return build_network(take_in_order(layers, order), hidden, output, **options)
     torch = require("torch", "torch")
@@ -140,6 +144,27 @@ def from_torch(
     return build_network(stack.layers, stack.activations[:-1], output or found, **{"dropout": stack.dropout} | options)
 
 
+def _find_state(content: Mapping[Any, Any]) -> Mapping[str, Any]:
+    """The state_dict in a checkpoint, which may be all of it."""
+    states = dict(_states(content))
+    if len(states) > 1:
+        raise DataError(
+            f"there are several models' weights, {' and '.join(states)}: torch.load it, and pass from_torch one of them"
+        )
+    return next(iter(states.values()), content)
+
+
+def _states(content: Any, keys: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """All mappings with weights in a checkpoint, by the keys that lead to them."""
+    if not isinstance(content, Mapping):
+        return
+    if any(str(key).endswith("weight") and hasattr(value, "shape") for key, value in content.items()):
+        yield keys, content
+        return
+    for key, value in content.items():
+        yield from _states(value, f"{keys}[{key!r}]")
+
+
 def _read_state(state: Mapping[str, Any]) -> dict[str, Layer]:
     """The layers of a state_dict by name, in its order."""
     weights, biases = {}, {}
@@ -149,7 +174,7 @@ def _read_state(state: Mapping[str, Any]) -> dict[str, Layer]:
                 f"expected a state_dict, tensors by name, found {type(tensor).__name__} under {key!r}: pass from_torch "
                 "the part that is the state_dict"
             )
-        name, _, kind = key.rpartition(".")
+        name, _, kind = str(key).rpartition(".")
         array = _as_array(tensor)
         if kind == "weight" and array.ndim == 2:
             weights[name] = array.T

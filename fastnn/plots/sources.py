@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Source", "read_source"]
 
-_EXPECTED = (
-    "a model (.safetensors), the JSON of fastnn train --json or fastnn sweep --out, or the CSV of the callback CSVLog"
-)
+_EXPECTED = "a saved model, the JSON of fastnn train --json or fastnn sweep --out, or the CSV of the callback CSVLog"
 
 
 class Source(NamedTuple):
@@ -67,7 +65,8 @@ def read_source(path: str, backend: str | None = None, threads: int | None = Non
     name = Path(path).stem
     with open(path, "rb") as file:
         start = file.read(9)
-        if start[8:] != b"{" or start.startswith((b"{", b"epoch")):  # a model begins with the length of its header
+        is_text = start.startswith((b"{", b"epoch"))  # a model begins with the length of its header
+        if is_text or not (start[8:] == b"{" or start.startswith((b"PK", b"\x80"))):
             return _read_record(name, path, start + file.read())
     from fastnn.storage import load
 
