@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from fastnn.bench import machine
 
-from fastnn.backends import IMPORT_FAILED, READY, BackendInfo, available_backends, resolve_backend
+from fastnn.backends import IMPORT_FAILED, READY, WRONG_SETTING, BackendInfo, available_backends, resolve_backend
 from fastnn.errors import BackendError, SettingError
 from fastnn.threads import resolve_threads
 
@@ -143,18 +143,16 @@ def _packages() -> list[Any]:
 
 def check_backends() -> Iterator[Finding]:
     """Each of them, and the one that networks get."""
-    try:
-        infos = available_backends()
-    except SettingError as error:
-        yield Finding("backends", PROBLEM, one_line(error), "unset that variable, or correct it")
-        return
+    infos = available_backends()
     for info in infos.values():
         versions = ", ".join(f"{name} {number}" for name, number in info.versions.items())
         text = info.reason if info.state == READY else f"{info.state}: {info.reason}"
-        state = {READY: OK, IMPORT_FAILED: PROBLEM}.get(info.state, NOTE)
+        state = {READY: OK, IMPORT_FAILED: PROBLEM, WRONG_SETTING: PROBLEM}.get(info.state, NOTE)
         yield Finding(info.name, state, f"{text}{f' ({versions})' if versions else ''}", info.remedy)
     try:
         choice = resolve_backend()
+    except SettingError:  # a line above says so
+        return
     except BackendError as error:
         ready = [name for name, info in infos.items() if info.state == READY]
         remedy = f"unset FASTNN_BACKEND, or set it to one that is ready: {', '.join([*ready, 'auto'])}"
@@ -182,10 +180,7 @@ def check_precisions() -> Iterator[Finding]:
 
 
 def ready_backends() -> dict[str, BackendInfo]:
-    try:
-        return {name: info for name, info in available_backends().items() if info.state == READY}
-    except SettingError:  # `check_backends` says so
-        return {}
+    return {name: info for name, info in available_backends().items() if info.state == READY}
 
 
 # ---- the CPU --------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ SCHEMA_VERSION = 1
 def remember(sizes: Sequence[int], batch_size: int, threads: int, backend: str) -> Path:
     """Enter an answer, in place of an earlier one for the same layers; returns the file."""
     file = _file()
-    answers = _read(file)
+    answers = _read()
     answers[_key(sizes)] = {
         "backend": backend,
         "batch_size": batch_size,
@@ -38,7 +38,7 @@ def remember(sizes: Sequence[int], batch_size: int, threads: int, backend: str) 
 
 def recall(sizes: Sequence[int] | None) -> tuple[str, str] | None:
     """The backend for networks of these layers and where the answer comes from, if there is one."""
-    answer = _read(_file()).get(_key(sizes)) if sizes else None
+    answer = _read().get(_key(sizes)) if sizes else None
     if not isinstance(answer, Mapping) or answer.get("here") != _here():
         return None
     words = f"measured by `fastnn which` on {answer['date']} at batch size {answer['batch_size']}"
@@ -59,10 +59,10 @@ def _here() -> list[Any]:
     return [fastnn.__version__, platform.machine(), platform.processor(), os.cpu_count()]
 
 
-def _read(file: Path) -> dict[str, Any]:
-    """The answers; none where the file is not there, damaged or of another version: they can be had again."""
+def _read() -> dict[str, Any]:
+    """The answers; none without a cache, or where its file is damaged or of another version: they can be had again."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(_file().read_text(encoding="utf-8"))
         return dict(content["answers"]) if content["schema_version"] == SCHEMA_VERSION else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

@@ -346,7 +346,8 @@ def test_the_package_s_own_folder_is_not_written_to(tmp_path):
 def test_without_a_home(tmp_path):
     """As in a container whose user is in no password file: nothing named "~" may appear where one happens to be."""
     code = "import os, pwd\ndef nobody(*_):\n    raise KeyError\npwd.getpwuid = pwd.getpwnam = nobody\n"
-    python(code + FOLDER, cwd=tmp_path, HOME=None, XDG_CACHE_HOME=None, FASTNN_CACHE_DIR=None)
+    for program in (FOLDER, "import fastnn\nassert fastnn.Network([3, 2]).backend"):
+        python(code + program, cwd=tmp_path, HOME=None, XDG_CACHE_HOME=None, FASTNN_CACHE_DIR=None)
     assert os.listdir(tmp_path) == []
 
 
