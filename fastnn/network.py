@@ -3,6 +3,7 @@
 What trains and evaluates is imported where it is used, because it brings scipy along: `import fastnn` stays light.
 """
 
+import copy
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -420,12 +421,11 @@ class Network:
         return network_html(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and other processes: the parameters as numpy's, without what belongs to this process.
+        """For other processes: the parameters as numpy's, without what belongs to this process.
 
-        A backend that auto chose, and threads that nobody asked for, are chosen anew where the copy is.
+        A backend that auto chose, and threads that nobody asked for, are chosen anew there.
         """
-        own = ("kernels", "backend_choice", "parameters", "_weights", "_biases")
-        state = {name: value for name, value in vars(self).items() if name not in own}
+        state = self._without_process()
         if self.backend_choice.origin.startswith("auto"):
             state["backend"] = "auto"
         if not self._threads_asked:
@@ -437,6 +437,22 @@ class Network:
         vars(self).update({"threads": None} | state)
         self.threads = resolve_threads(self.threads)
         self._use(resolve_backend(self.backend, self.sizes), parameters)
+
+    def __copy__(self) -> "Network":
+        """In this process, and so on the same backend with as many threads; parameters of its own."""
+        twin = object.__new__(type(self))
+        vars(twin).update(self._without_process())
+        twin._use(self.backend_choice, self.kernels.to_numpy(self.parameters))
+        return twin
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Network":
+        twin = memo[id(self)] = copy.copy(self)
+        vars(twin).update(copy.deepcopy(self._without_process(), memo))
+        return twin
+
+    def _without_process(self) -> dict[str, Any]:
+        own = ("kernels", "backend_choice", "parameters", "_weights", "_biases")
+        return {name: value for name, value in vars(self).items() if name not in own}
 
     # ---- for the rest of the library ----
 

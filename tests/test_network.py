@@ -790,3 +790,18 @@ def test_what_nobody_asked_for_is_chosen_anew_where_a_network_is_opened(monkeypa
         monkeypatch.delitem(fastnn.backends._BUILTIN, name)
     there = pickle.loads(content)
     assert [(net.backend, net.threads) for net in there] == [("numpy", 1), ("numpy", 3)]
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_in_the_same_process_keeps_backend_and_threads(monkeypatch, copied):
+    monkeypatch.setenv("FASTNN_NUM_THREADS", "7")
+    for name in ("numba", "cupy"):
+        monkeypatch.delitem(fastnn.backends._BUILTIN, name)
+    net = fastnn.Network([4, 3])
+    monkeypatch.setenv("FASTNN_NUM_THREADS", "1")
+    monkeypatch.delitem(fastnn.backends._BUILTIN, "numpy")  # what auto would choose by now does not count
+    net.itself = net
+    twin = copied(net)
+    assert (twin.threads, twin.backend_choice, twin.kernels) == (7, net.backend_choice, net.kernels)
+    assert twin.itself is (twin if copied is copy.deepcopy else net)
+    assert not np.shares_memory(twin.parameters, net.parameters)
