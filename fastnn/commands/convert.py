@@ -9,6 +9,7 @@ from typing import Any
 from fastnn import interchange
 from fastnn.commands.options import UsageError, usage
 from fastnn.commands.printing import print_json
+from fastnn.errors import FileFormatError
 from fastnn.interchange.file_kinds import file_kind
 from fastnn.network import Network
 from fastnn.storage import check_writable, load, save
@@ -86,6 +87,13 @@ def _read(path: Path, hidden: str | None, output: str | None, order: str | None)
     if path.exists() and not path.is_file() and not path.is_dir():
         raise UsageError(f"{path} is no file: a pipe cannot be read, write it to a file first")
     kind = "folder" if path.is_dir() else file_kind(path)
+    if kind == "pickle":
+        raise FileFormatError(
+            f"{path} is a pickle, which can run code and is not read; for a model of scikit-learn's there is "
+            "fastnn.interchange.from_sklearn(estimator) in Python"
+        )
+    if kind == "onnx":
+        raise FileFormatError(f"{path}: ONNX models are written, not read")
     if order is not None and kind != "torch":
         raise UsageError(f"--order names the layers of a state_dict of PyTorch's, and {path} is none: leave it out")
     if kind in ("npz", "fastnn"):

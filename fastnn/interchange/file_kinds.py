@@ -3,23 +3,13 @@
 import zipfile
 from pathlib import Path
 
-from fastnn.errors import FileFormatError
-
 __all__ = ["file_kind"]
 
 _OF_TORCH = (".pt", ".pth", ".ckpt", ".tar", ".bin")
 
 
 def file_kind(path: str | Path) -> str:
-    """Npz, torch, or fastnn: its own, or none at all, whose reader says what is wrong with it.
-
-    Raises
-    ------
-    FileFormatError
-        If it is a file that nothing here reads.
-    OSError
-        If it cannot be read.
-    """
+    """Npz, torch, pickle, onnx, or fastnn: its own, or none at all, whose reader says what is wrong with it."""
     path = Path(path)
     with open(path, "rb") as file:
         start = file.read(16)
@@ -30,13 +20,8 @@ def file_kind(path: str | Path) -> str:
     if start.startswith(b"\x80\x02\x8a\n"):  # torch.save's of before 2020
         return "torch"
     if start.startswith(b"\x80"):
-        raise FileFormatError(
-            f"{path} is a pickle, which can run code and is not read, and no whole safetensors file; for a model of "
-            "scikit-learn's there is fastnn.interchange.from_sklearn(estimator) in Python"
-        )
-    if path.suffix.lower() == ".onnx":
-        raise FileFormatError(f"{path}: ONNX models are written, not read")
-    return "fastnn"
+        return "pickle"
+    return "onnx" if path.suffix.lower() == ".onnx" else "fastnn"
 
 
 def _is_npz(path: Path) -> bool:
