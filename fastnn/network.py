@@ -172,7 +172,8 @@ class Network:
         ----------
         x : array_like, (n, n_features) or (n, height, width)
             uint8, float32 and float64 arrays in C order are used where they lie, without a copy; those of PyTorch, JAX
-            and CuPy too (by DLPack), also on a device where the backend computes.
+            and CuPy too (by DLPack), also on a device where the backend computes. Matrices of scipy.sparse are made
+            dense a few mini-batches at a time.
         y : array_like
             ``(n,)`` integer labels, or ``(n, n_outputs)`` one-hot or real targets; ``(n,)`` targets for one output.
         epochs : int

@@ -15,7 +15,16 @@ from fastnn.errors import DataError
 from fastnn.kernels import memory, numpy_kernels
 from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL, REGRESSION
 
-__all__ = ["UNKNOWN", "Targets", "as_sample_weight", "as_samples", "as_targets", "is_of_other_library", "read_samples"]
+__all__ = [
+    "UNKNOWN",
+    "Targets",
+    "as_sample_weight",
+    "as_samples",
+    "as_targets",
+    "is_of_other_library",
+    "is_on_device",
+    "read_samples",
+]
 
 UNKNOWN = object()  # targets where only outputs are wanted; None is what a caller forgot to fill in
 
@@ -76,14 +85,15 @@ def read_samples(
 
 def _ready(array: Any, dtype: Any) -> Any:
     """Contiguous, aligned and read-only, a copy only where it must be: one type for compiled kernels, whatever came."""
-    if _is_on_device(array):
+    if is_on_device(array):
         return array.astype(dtype, order="C", copy=False)
     array = np.require(array, dtype, ["C", "A"]).view()
     array.flags.writeable = False
     return array
 
 
-def _is_on_device(array: Any) -> bool:
+def is_on_device(array: Any) -> bool:
+    """Whether an array lies in a device's memory."""
     return hasattr(array, "__cuda_array_interface__")
 
 
@@ -292,7 +302,7 @@ def as_sample_weight(sample_weight: Any, n: int, dtype: np.dtype, kernels: Any =
     if sample_weight is None:
         return _ready(np.empty(0), dtype)
     array = _as_numbers(sample_weight, "sample weights", kernels)
-    if _is_on_device(array):
+    if is_on_device(array):
         array = kernels.to_numpy(array)
     if array.shape != (n,):
         raise DataError(f"expected {n} sample weights, shape ({n},), got shape {array.shape}")

@@ -105,7 +105,7 @@ class Trainer:
         order = np.arange(space.n_samples)
         if self._shuffle:
             network.generator("order", network.epochs_trained).shuffle(order)
-        space.data.order[...] = asarray(order)
+        space.set_order(order)
         space.set_stream(network.dropout_stream(network.epochs_trained))
         steps = self.updates + np.arange(space.steps)
         factors = np.asarray(self._schedule(steps, space.steps, self._epochs * space.steps), np.float64)

@@ -4,7 +4,7 @@ import functools
 import math
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from fastnn.kernels.codes import GRADIENT_ONLY, LOSSES, NEEDS_Z, PLAIN_SGD, REGR
 from fastnn.optimizers import Constants
 from fastnn.parameters import count_weights, split_parameters
 from fastnn.samples import Targets, as_sample_weight, as_targets, read_samples
+from fastnn.sparse import SparseSamples, is_sparse, read_sparse
 from fastnn.step import Buffers, Data, Objective, bind
 
 if TYPE_CHECKING:
@@ -67,11 +68,15 @@ class Workspace:
         task: int | None = None,
     ) -> None:
         self.network, self._asarray, self._real = network, network.kernels.asarray, network.dtype
-        samples, largest = read_samples(x, network.sizes[0], network.dtype, network.kernels, network.pixels)
+        n_in = network.sizes[0]
+        if is_sparse(x):
+            samples, largest = read_sparse(x, n_in, network.dtype, network.pixels)
+        else:
+            samples, largest = read_samples(x, n_in, network.dtype, network.kernels, network.pixels)
         self.pixels = samples.dtype == np.uint8
         self.largest_input = largest * self._scale
         self._warn_of_other_inputs(training and not network.epochs_trained, samples)
-        self.n_samples, n_out = len(samples), network.sizes[-1]
+        self.n_samples, n_out = samples.shape[0], network.sizes[-1]
         self.weights = as_sample_weight(sample_weight, self.n_samples, network.dtype, network.kernels)
         task = network.decided_task if task is None else task
         targets = as_targets(y, self.n_samples, n_out, network.dtype, network.output, loss, network.kernels, task)
@@ -79,7 +84,9 @@ class Workspace:
         self.rows = min(rows, self.n_samples)
         self.steps = math.ceil(self.n_samples / self.rows)
         self.layers = network.layers(training and dropout)
-        self._given = (samples, targets.labels, targets.rows, self.weights)
+        parts = (samples.data, samples.indices, samples.indptr) if is_sparse(samples) else (samples,)
+        self._given = (*parts, targets.labels, targets.rows, self.weights)
+        self._sparse: SparseSamples | None = None
         self.data = self._make_data(samples, targets)
         self.objective = self._make_objective(LOSSES[loss], optimizer, weight_decay, training)
         self._stream = self._asarray(np.zeros(3, np.uint32))
@@ -120,16 +127,29 @@ class Workspace:
 
     def run(self, function: Callable, first: int, last: int) -> None:
         """Have a function of the step go through mini-batches `first` to ``last - 1``; the last may be smaller."""
-        self._launch(function, self._calls((first, min(last, self.steps - 1)), (self.objective,)))
-        if last == self.steps:
-            self._launch(function, self._calls((last - 1, last), (self.objective,), smaller=True))
+        for start, stop in self._load(first, last):
+            self._launch(function, self._calls((start, min(stop, self.steps - 1)), (self.objective,)))
+            if stop == self.steps:
+                self._launch(function, self._calls((stop - 1, stop), (self.objective,), smaller=True))
 
     def forward(self, step: int) -> Any:
         """Outputs (rows, n_out) of mini-batch `step`, in a buffer that the next call overwrites."""
         calls = self._calls((step,), (), smaller=step == self.steps - 1)
-        self._launch(bind(self.network.kernels).forward, calls)
+        for _ in self._load(step, step + 1):
+            self._launch(bind(self.network.kernels).forward, calls)
         buffers: Buffers = calls[0][-2]
         return buffers.a[-1]
+
+    def set_order(self, order: np.ndarray) -> None:
+        """Choose the order (n_samples,) in which an epoch goes through the samples."""
+        if self._sparse:
+            self._sparse.order = order
+        else:
+            self.data.order[...] = self._asarray(order)
+
+    def _load(self, first: int, last: int) -> Iterable[tuple[int, int]]:
+        """Spans of mini-batches, each of which the kernels can read when it is its turn."""
+        return self._sparse.load(self.data, first, last) if self._sparse else [(first, last)]
 
     def set_stream(self, stream: np.ndarray) -> None:
         """Choose the dropout masks of the epoch, see `dropout`."""
@@ -188,6 +208,9 @@ class Workspace:
             warnings.warn(f"samples are floats up to 255: {remedy}; scale=1 takes them as they are", stacklevel=4)
 
     def _make_data(self, samples: Any, targets: Targets) -> Data:
+        if is_sparse(samples):
+            self._sparse = SparseSamples(samples, targets, self.weights, self.rows, self.network.kernels)
+            return self._sparse.data(self._scale, self.network.shift)
         return Data(
             x=self.network.kernels.as_source(samples),
             labels=self._asarray(targets.labels),

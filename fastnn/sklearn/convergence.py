@@ -32,7 +32,7 @@ class Progress(Callback):
     def __init__(
         self, estimator: "MLPEstimator", samples: "Samples", batch_size: int, decay: float, validation: "Samples | None"
     ) -> None:
-        self._estimator, self._n, self._decay = estimator, len(samples.X), decay
+        self._estimator, self._n, self._decay = estimator, samples.X.shape[0], decay
         self._steps = -(-self._n // batch_size)
         self._validation = validation if estimator.early_stopping else None
         self.has_ended = False

@@ -185,7 +185,7 @@ class MLPEstimator(MLPParameters, BaseEstimator, ABC):
             made, asked = ("-".join(map(str, layers)) for layers in (self.network_.sizes, sizes))
             raise ValueError(f"cannot go on with a network {made} as {asked}: call fit with warm_start=False")
         training = self._weigh(training)
-        as_sample_weight(training.weight, len(training.X), np.dtype(np.float64))  # a split may have left only zeros
+        as_sample_weight(training.weight, training.X.shape[0], np.dtype(np.float64))  # a split may have left only zeros
         try:
             if self.solver == "lbfgs":
                 self._fit_lbfgs(training)
@@ -209,8 +209,7 @@ class MLPEstimator(MLPParameters, BaseEstimator, ABC):
     def _check_samples(self, X: Any, y: Any, sample_weight: Any, fresh: bool = False, classes: Any = None) -> Samples:
         numeric = is_regressor(self)
         X, y = validate_data(self, X, y, reset=fresh, multi_output=True, y_numeric=numeric, **self._accepted())
-        X = dense(X)
-        weight = None if sample_weight is None else as_sample_weight(sample_weight, len(X), np.dtype(np.float64))
+        weight = None if sample_weight is None else as_sample_weight(sample_weight, X.shape[0], np.dtype(np.float64))
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         return Samples(X, self._check_targets(y, fresh, classes), weight)
@@ -218,7 +217,7 @@ class MLPEstimator(MLPParameters, BaseEstimator, ABC):
     def _accepted(self) -> dict[str, Any]:
         """For `validate_data`: what is one of these types stays as it is, everything else becomes the first."""
         wanted = np.float64 if self.dtype is None else check_dtype(self.dtype)
-        return {"accept_sparse": ("csr", "csc"), "dtype": (wanted, np.float64, np.float32, np.uint8)}
+        return {"accept_sparse": "csr", "dtype": (wanted, np.float64, np.float32, np.uint8)}
 
     def _split(self, samples: Samples, validation_data: Any, random: Any) -> tuple[Samples, Samples | None]:
         if validation_data is not None:
@@ -229,7 +228,7 @@ class MLPEstimator(MLPParameters, BaseEstimator, ABC):
         if not self.early_stopping or self.solver == "lbfgs":
             return samples, None
         index, held_out = train_test_split(
-            np.arange(len(samples.X)),
+            np.arange(samples.X.shape[0]),
             random_state=random,
             test_size=self.validation_fraction,
             stratify=samples.y if self._stratify else None,
@@ -259,7 +258,7 @@ class MLPEstimator(MLPParameters, BaseEstimator, ABC):
         self._state: tuple[str, TrainingState] | None = None
 
     def _fit_stochastic(self, samples: Samples, validation: Samples | None, incremental: bool) -> None:
-        network, n = self.network_, len(samples.X)
+        network, n = self.network_, samples.X.shape[0]
         batch_size = self._batch_size(n)
         decay = self.alpha / (batch_size * (1.0 if samples.weight is None else float(samples.weight.mean())))
         progress = Progress(self, samples, batch_size, decay, validation)
@@ -314,7 +313,7 @@ class MLPEstimator(MLPParameters, BaseEstimator, ABC):
         return replace(state, settings={}, stopped=False, history=History(), arrays=arrays)
 
     def _fit_lbfgs(self, samples: Samples) -> None:
-        decay = self.alpha / (len(samples.X) if samples.weight is None else float(samples.weight.sum()))
+        decay = self.alpha / (samples.X.shape[0] if samples.weight is None else float(samples.weight.sum()))
         self.n_iter_ = 0
 
         def show(loss: float) -> None:
@@ -352,7 +351,7 @@ class MLPEstimator(MLPParameters, BaseEstimator, ABC):
     def _outputs(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, **self._accepted())
-        return self.network_.predict_proba(dense(X))
+        return self.network_.predict_proba(X)
 
 
 class LayerArrays(Sequence[np.ndarray]):
