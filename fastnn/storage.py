@@ -111,9 +111,9 @@ def load(
     kind = file_kind(path)
     if kind == "npz":
         return load_npz(path, backend, threads, precision)
-    if kind == "torch":
+    if kind in ("torch", "arrays"):
         raise FileFormatError(
-            f"{path} is not one of fastnn's files; of weights without activations, as PyTorch saves them, "
+            f"{path} is not one of fastnn's files; of weights without activations, as of PyTorch or Keras, "
             f"`fastnn convert {path} NAME.safetensors --hidden NAME --output NAME` makes one"
         )
     network = build(path, *_read(path), backend, threads)

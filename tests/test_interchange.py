@@ -21,6 +21,7 @@ from fastnn.commands.options import UsageError
 X = np.random.default_rng(0).random((7, 6))
 PIXELS = np.random.default_rng(1).integers(0, 256, (7, 6), np.uint8)
 DTYPES = ["float32", "float64"]
+STATE = {"hidden": "relu", "output": "softmax", "backend": "numpy"}
 
 
 def network(sizes=(6, 5, 4, 3), **options):
@@ -309,6 +310,87 @@ def test_nothing_is_overwritten_by_a_folder(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "weights"]
 
 
+ARRAYS = {
+    "matrices alone": ["layer_{0}"],
+    "matrices alone, from 1": ["weight matrix {1}"],
+    "Keras, PyTorch in turn": ["arr_{2}", "arr_{3}"],
+    "scikit-learn": ["coefs_{0}", "intercepts_{0}"],
+    "kernels": ["dense{0}/kernel", "dense{0}/bias"],
+}
+
+
+@pytest.mark.parametrize("kind", ARRAYS)
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("container", ["folder", "npz"])
+def test_arrays_as_others_save_them(tmp_path, capsys, kind, transposed, container):
+    net = network([6] + [5] * 11 + [3], bias=len(ARRAYS[kind]) > 1)
+    arrays = {}
+    for i, layer in enumerate(net.get_weights()):
+        for pattern, array in zip(ARRAYS[kind], layer, strict=False):
+            arrays[pattern.format(i, i + 1, 2 * i, 2 * i + 1)] = array.T if transposed else array
+    path = tmp_path / ("weights.npz" if container == "npz" else "weights")
+    if container == "npz":
+        np.savez(path, **arrays)
+    else:
+        path.mkdir()
+        for name, array in arrays.items():
+            np.save(path / f"{name.replace('/', '.')}.npy", array)
+    got = interchange.load_arrays(path, **STATE)
+    np.testing.assert_array_equal(got.predict_proba(X), net.predict_proba(X))
+    assert command(path, tmp_path / "net.npz", "--hidden", "relu", "--output", "softmax") == 0
+    shape, biases = "(n_out, n_in)" if transposed else "(n_in, n_out)", "with" if net.bias else "without"
+    assert f"taken as {shape}, {biases} biases" in capsys.readouterr().out
+    got = interchange.load_npz(tmp_path / "net.npz", backend="numpy")
+    np.testing.assert_array_equal(got.predict_proba(X), net.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "bias"), [((6, 6, 6), False), ((6, 6, 6), True), ((6, 3, 6), False), ((6, 3), False)]
+)
+def test_weights_that_fit_both_ways_are_asked_about(tmp_path, sizes, bias):
+    net = network(sizes, bias=bias)
+    flat = [array for layer in net.get_weights() for array in layer if array is not None]
+    np.savez(tmp_path / "theirs.npz", *flat)
+    with pytest.raises(
+        DataError, match=r"\(6, \d\).* can be .*transposed=False or True.*--no-transposed or --transposed"
+    ):
+        interchange.load_arrays(tmp_path / "theirs.npz", **STATE)
+    np.savez(tmp_path / "turned.npz", *(array.T for array in flat))
+    options = ["--hidden", "relu"] if len(sizes) > 2 else []
+    for name, option in (("theirs", "--no-transposed"), ("turned", "--transposed")):
+        assert command(tmp_path / f"{name}.npz", tmp_path / "own.npz", option, "--output", "softmax", *options) == 0
+        got = interchange.load_npz(tmp_path / "own.npz", backend="numpy")
+        np.testing.assert_array_equal(got.predict_proba(X), net.predict_proba(X))
+    interchange.save_npy_folder(net, tmp_path / "ours")  # where W says what it is
+    np.testing.assert_array_equal(read_folder(tmp_path / "ours").predict_proba(X), net.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"layer_0": X, "layer_2": X}, r"expected weights of layers 1, 2, .*found \[0, 2\]"),
+        ({"layer_0": X, "output_1": X.T}, "output_1.npy: expected .* or all names alike but for one number"),
+        ({"layer_0": X, "layer_00": X}, "all names alike but for one number"),
+        ({"x": X}, "x.npy: expected a name with the number of a layer"),
+        ({"arr_0": X[0], "arr_1": X}, r"two dimensions, got shape \(6,\)"),
+        ({"arr_0": X, "arr_1": X[0], "arr_2": X[0]}, r"two dimensions, got shape \(6,\)"),
+        ({"arr_0": X, "arr_1": X}, "layers do not chain"),
+        ({"arr_0": np.array([X, X[0]], object)}, "object arrays hold pickles"),
+        ({}, r"found \[\]"),
+    ],
+)
+def test_arrays_that_are_no_network_are_refused(tmp_path, arrays, message):
+    np.savez(tmp_path / "arrays.npz", **arrays)
+    with pytest.raises(DataError, match=message):
+        interchange.load_arrays(tmp_path / "arrays.npz", **STATE)
+
+
+def test_other_commands_name_the_remedy_for_arrays(tmp_path):
+    np.savez(tmp_path / "arrays.npz", X)
+    with pytest.raises(FileFormatError, match="`fastnn convert "):
+        fastnn.load(tmp_path / "arrays.npz", backend="numpy")
+
+
 # ---- scikit-learn ---------------------------------------------------------------------------------------------------
 
 
@@ -559,9 +641,6 @@ def write_layers(path, names, sizes):
     return net
 
 
-STATE = {"hidden": "relu", "output": "softmax", "backend": "numpy"}
-
-
 @pytest.mark.parametrize(
     ("names", "sizes"),
     [
@@ -659,6 +738,7 @@ def test_convert_to_onnx_and_json(tmp_path, capsys):
         ("net.npz", "x.onnx", ["--samples", "int8"], UsageError, "unknown type of samples"),
         ("net.npz", "x.npz", ["--hidden", "relu"], UsageError, "says itself which activations it has"),
         ("net.npz", "x.npz", ["--order", "a,b"], UsageError, "--order names the layers of a state_dict"),
+        ("net.npz", "x.npz", ["--no-transposed"], UsageError, "--transposed is said of arrays by name"),
         ("folder", "x.npz", ["--hidden", "relu"], UsageError, "do not tell the output"),
         ("folder", "x.npz", ["--hidden", "rely", "--output", "softmax"], UsageError, "did you mean 'relu'"),
         ("folder", "folder", ["--hidden", "relu", "--output", "softmax"], FileExistsError, "no empty folder"),

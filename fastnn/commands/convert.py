@@ -11,6 +11,8 @@ from fastnn.commands.options import UsageError, usage
 from fastnn.commands.printing import print_json
 from fastnn.errors import FileFormatError
 from fastnn.interchange.file_kinds import file_kind
+from fastnn.interchange.layers import build_network
+from fastnn.interchange.named_arrays import read_layers
 from fastnn.network import Network
 from fastnn.storage import check_writable, load, save
 
@@ -31,7 +33,8 @@ _WRITERS = _WITHOUT_ACTIVATIONS | {
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=run)
     read = (
-        "fastnn's .safetensors or .npz, a folder of .npy files, PyTorch's state_dict or checkpoint (.pt, .safetensors)"
+        "fastnn's .safetensors or .npz; arrays by name, a folder of .npy files or an .npz; PyTorch's state_dict or "
+        "checkpoint (.pt, .safetensors)"
     )
     parser.add_argument("source", metavar="IN", help=read)
     written = ".safetensors, .npz, .onnx, .pt or .pth (a state_dict), or without suffix a folder of .npy files"
@@ -40,6 +43,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="NAME", help="softmax, sigmoid or identity, where IN does not say")
     parser.add_argument(
         "--order", metavar="NAME,...", help="layers from first to last, where a state_dict has no order"
+    )
+    parser.add_argument(
+        "--transposed",
+        action=argparse.BooleanOptionalAction,
+        help="whether the weights among arrays are (n_out, n_in); default: as they fit each other",
     )
     parser.add_argument(
         "--samples", metavar="TYPE", help="input of an .onnx: float32, float64, uint8; default: float32"
@@ -56,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     if kind != "folder":
         check_writable(options.target)
     with usage():
-        network = _read(Path(options.source), options.hidden, options.output, options.order)
+        network, transposed = _read(Path(options.source), options)
         _WRITERS[kind](network, options.target, **arguments)
     remark = ""
     if kind in _WITHOUT_ACTIVATIONS:
@@ -64,8 +72,12 @@ def run(options: argparse.Namespace) -> int:
         remark = f"{hidden}--output {network.output}"
     if options.json:
         layers = {"sizes": network.sizes, "hidden": network.hidden, "output": network.output}
-        print_json("convert", {"source": options.source, "target": options.target, **layers})
+        files = {"source": options.source, "target": options.target, "transposed": transposed}
+        print_json("convert", files | layers)
     else:
+        if transposed is not None:
+            shape, biases = "(n_out, n_in)" if transposed else "(n_in, n_out)", "with" if network.bias else "without"
+            print(f"weights   taken as {shape}, {biases} biases")
         print(f"network   {network!r}\nsaved to  {options.target}")
         if remark:
             print(f"          without activations: who reads it needs {remark}")
@@ -83,10 +95,11 @@ def _kind_to_write(target: str) -> str:
     return suffix
 
 
-def _read(path: Path, hidden: str | None, output: str | None, order: str | None) -> Network:
+def _read(path: Path, options: argparse.Namespace) -> tuple[Network, bool | None]:
+    """The network; and of arrays, whether their weights were (n_out, n_in)."""
     if path.exists() and not path.is_file() and not path.is_dir():
         raise UsageError(f"{path} is no file: a pipe cannot be read, write it to a file first")
-    kind = "folder" if path.is_dir() else file_kind(path)
+    kind = "arrays" if path.is_dir() else file_kind(path)
     if kind == "pickle":
         raise FileFormatError(
             f"{path} is a pickle, which can run code and is not read; for a model of scikit-learn's there is "
@@ -94,14 +107,18 @@ def _read(path: Path, hidden: str | None, output: str | None, order: str | None)
         )
     if kind == "onnx":
         raise FileFormatError(f"{path}: ONNX models are written, not read")
-    if order is not None and kind != "torch":
+    if options.order is not None and kind != "torch":
         raise UsageError(f"--order names the layers of a state_dict of PyTorch's, and {path} is none: leave it out")
+    if options.transposed is not None and kind != "arrays":
+        raise UsageError(f"--transposed is said of arrays by name, and {path} holds none: leave it out")
+    hidden, output = options.hidden, options.output
     if kind in ("npz", "fastnn"):
         if hidden or output:
             raise UsageError(f"{path} says itself which activations it has: leave out --hidden and --output")
-        return interchange.load_npz(path, "numpy") if kind == "npz" else load(path, "numpy")
-    names = hidden.split(",") if hidden and "," in hidden else hidden
-    if kind == "folder":
-        return interchange.load_npy_folder(path, hidden=names, output=output, backend="numpy")
-    layers = order if order is None else order.split(",")
-    return interchange.load_torch(path, hidden=names, output=output, order=layers, backend="numpy")
+        return interchange.load_npz(path, "numpy") if kind == "npz" else load(path, "numpy"), None
+    hidden = hidden.split(",") if hidden and "," in hidden else hidden
+    if kind == "arrays":
+        layers, transposed = read_layers(path, options.transposed)
+        return build_network(layers, hidden, output, backend="numpy"), transposed
+    order = options.order and options.order.split(",")
+    return interchange.load_torch(path, hidden=hidden, output=output, order=order, backend="numpy"), None

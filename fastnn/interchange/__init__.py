@@ -4,6 +4,7 @@ What comes in is a `fastnn.Network` like any other; what goes out says the same 
 code could run, pickles, are neither read nor written.
 """
 
+from fastnn.interchange.named_arrays import load_arrays
 from fastnn.interchange.npy_folder import load_npy_folder, save_npy_folder
 from fastnn.interchange.npz_file import load_npz, save_npz
 from fastnn.interchange.onnx_export import export_onnx
@@ -15,6 +16,7 @@ __all__ = [
     "export_onnx",
     "from_sklearn",
     "from_torch",
+    "load_arrays",
     "load_npy_folder",
     "load_npz",
     "load_torch",

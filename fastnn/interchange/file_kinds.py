@@ -9,14 +9,14 @@ _OF_TORCH = (".pt", ".pth", ".ckpt", ".tar", ".bin")
 
 
 def file_kind(path: str | Path) -> str:
-    """Npz, torch, pickle, onnx, or fastnn: its own, or none at all, whose reader says what is wrong with it."""
+    """Npz, arrays (an .npz of others), torch, pickle, onnx; or fastnn: its own, or none that is known."""
     path = Path(path)
     with open(path, "rb") as file:
         start = file.read(16)
     if start[8:9] == b"{":  # first: the eight bytes before it are a number, which may look like the others' beginnings
         return "fastnn" if _is_own(path) else "torch"
     if start.startswith(b"PK"):
-        return "npz" if _is_npz(path) else "torch"
+        return _kind_of_zip(path)
     if start.startswith(b"\x80\x02\x8a\n"):  # torch.save's of before 2020
         return "torch"
     if start.startswith(b"\x80"):
@@ -24,12 +24,15 @@ def file_kind(path: str | Path) -> str:
     return "onnx" if path.suffix.lower() == ".onnx" else "fastnn"
 
 
-def _is_npz(path: Path) -> bool:
+def _kind_of_zip(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
-            return any(name.endswith(".npy") for name in archive.namelist())
+            names = archive.namelist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        return path.suffix.lower() not in _OF_TORCH
+        return "torch" if path.suffix.lower() in _OF_TORCH else "npz"
+    if "fastnn.npy" in names:
+        return "npz"
+    return "arrays" if any(name.endswith(".npy") for name in names) else "torch"
 
 
 def _is_own(path: Path) -> bool:

@@ -1,0 +1,182 @@
+"""Networks from arrays by name: a folder of ``.npy`` files, or an ``.npz`` file that is not fastnn's own.
+
+A name has one number, that of its layer, counted from 0 or 1, and one of the words w, weight, kernel, coef, b, bias,
+intercept, or their plurals. Case, other words and separators do not matter: ``W1``, ``weights_0``, ``layer1_W``,
+``fc1.bias``, ``coefs_0`` and ``intercepts_0`` as scikit-learn's. Or all names are alike but for their numbers,
+``layer_0``, ``layer_1``, ... or ``arr_0``, ``arr_1``, ... as ``numpy.savez(path, *model.get_weights())`` of Keras:
+matrices, each followed by its biases if it has any.
+"""
+
+import re
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastnn.datasets import read_npz
+from fastnn.errors import DataError, FileFormatError
+from fastnn.files import reading
+from fastnn.interchange.layers import Layer, build_network
+from fastnn.network import Network
+
+__all__ = ["load_arrays", "read_layers"]
+
+_WORDS = dict.fromkeys(("w", "weight", "weights", "kernel", "kernels", "coef", "coefs"), "W")
+_WORDS |= dict.fromkeys(("b", "bias", "biases", "intercept", "intercepts"), "b")
+
+
+def load_arrays(
+    path: str | Path,
+    *,
+    hidden: str | Sequence[str] | None = None,
+    output: str | None = None,
+    transposed: bool | None = None,
+    **options: Any,
+) -> Network:
+    """Read a network from arrays by name; see `fastnn.interchange.named_arrays` for the names.
+
+    Parameters
+    ----------
+    path : str or Path
+        A folder of ``.npy`` files, or an ``.npz`` file. Biases are ``(n_out,)``, ``(n_out, 1)`` or ``(1, n_out)``.
+    hidden, output
+        Activations as for `Network`. The files do not tell them, so they must be given; `hidden` only if there are
+        hidden layers.
+    transposed : bool or None
+        Whether weights are ``(n_out, n_in)``. None: as their shapes fit each other; where they do both ways, weights
+        named w, kernel or coef are ``(n_in, n_out)``, and for others it has to be said.
+    **options
+        Other arguments of `Network`: backend, threads, scale, ...
+
+    Raises
+    ------
+    FileFormatError
+        If a name does not say what it is of, or an array holds no numbers.
+    DataError
+        If the shapes do not fit each other, or do so both ways.
+    OSError
+        If it cannot be read.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, numpy as np
+    >>> from fastnn.interchange import load_arrays
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "weights.npz")
+    >>> np.savez(path, layer_0=np.ones((30, 784)), layer_1=np.ones((10, 30)))
+    >>> load_arrays(path, hidden="sigmoid", output="sigmoid", backend="numpy")
+    Network(784-30-10: sigmoid, sigmoid; 23,820 parameters, float64, numpy)
+    """
+    return build_network(read_layers(path, transposed)[0], hidden, output, **options)
+
+
+def read_layers(path: str | Path, transposed: bool | None = None) -> tuple[list[Layer], bool]:
+    """The layers, and whether their weights were ``(n_out, n_in)``; as `load_arrays`."""
+    path = Path(path)
+    arrays = _read_folder(path) if path.is_dir() else _read_npz(path)
+    parts = {name: re.findall(r"[a-z]+|\d+", name.removesuffix(".npy").lower()) for name in arrays}
+    words = {part for of_one in parts.values() for part in of_one if part in _WORDS}
+    layers = _by_kind(path, arrays, parts) if words or not arrays else _in_turn(path, arrays, parts)
+    return _orient(path, layers, transposed, is_known=bool(words) and words.isdisjoint({"weight", "weights"}))
+
+
+# ---- arrays by the names of their files -----------------------------------------------------------------------------
+
+
+def _read_folder(folder: Path) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {}
+    for path in sorted(path for path in folder.iterdir() if path.suffix == ".npy"):
+        with reading(path, "whole .npy file of numbers: save it again"):
+            array = np.lib.format.open_memmap(path, mode="r")
+        if array.dtype.kind not in "buif":
+            raise FileFormatError(f"{path}: expected real numbers, got dtype {array.dtype}")
+        arrays[path.name] = array
+    return arrays
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    with open(path, "rb") as file, reading(path, "whole .npz file: save it again"), zipfile.ZipFile(file) as archive:
+        names = sorted(name for name in archive.namelist() if name.endswith(".npy"))
+    arrays = read_npz(path, [name.removesuffix(".npy") for name in names], limit_bytes=sys.maxsize)
+    return {f"{name}.npy": array for name, array in arrays.items()}
+
+
+# ---- layers from them -----------------------------------------------------------------------------------------------
+
+
+def _by_kind(path: Path, arrays: dict[str, np.ndarray], parts: dict[str, list[str]]) -> list[Layer]:
+    """Of names that say what an array is."""
+    found: dict[str, dict[int, np.ndarray]] = {"W": {}, "b": {}}
+    for name, array in arrays.items():
+        kinds = [_WORDS[part] for part in parts[name] if part in _WORDS]
+        numbers = [int(part) for part in parts[name] if part.isdecimal()]
+        if len(kinds) != 1 or len(numbers) != 1:
+            raise FileFormatError(
+                f"{path / name}: expected a name with the number of a layer and one of {', '.join(_WORDS)}, as W1.npy"
+            )
+        if numbers[0] in found[kinds[0]]:
+            raise FileFormatError(f"{path / name}: there is another file for {kinds[0]} of layer {numbers[0]}")
+        found[kinds[0]][numbers[0]] = array
+    weights, biases = found.values()
+    _check_numbers(path, weights)
+    alone = sorted(biases.keys() - weights.keys())
+    if alone:
+        raise FileFormatError(f"{path}: there are biases without weights for layer {alone[0]}")
+    return [(weights[n], biases.get(n)) for n in sorted(weights)]
+
+
+def _in_turn(path: Path, arrays: dict[str, np.ndarray], parts: dict[str, list[str]]) -> list[Layer]:
+    """Of names that differ in their numbers alone: weights, and after each its biases if there are any."""
+    numbered = {}
+    around: list[str] | None = None  # what is not the number
+    for name, array in arrays.items():
+        numbers = [int(part) for part in parts[name] if part.isdecimal()]
+        others = [part for part in parts[name] if not part.isdecimal()]
+        around = others if around is None else around
+        if len(numbers) != 1 or others != around or numbers[0] in numbered:
+            raise FileFormatError(
+                f"{path / name}: expected a name with the number of a layer and one of {', '.join(_WORDS)}, as W1.npy; "
+                "or all names alike but for one number, as layer_0.npy"
+            )
+        numbered[numbers[0]] = array
+    _check_numbers(path, numbered)
+    layers: list[Layer] = []
+    for n in sorted(numbered):
+        if numbered[n].ndim == 1 and layers and layers[-1][1] is None:
+            layers[-1] = (layers[-1][0], numbered[n])
+        else:
+            layers.append((numbered[n], None))
+    return layers
+
+
+def _check_numbers(path: Path, arrays: dict[int, np.ndarray]) -> None:
+    numbers = sorted(arrays)
+    if not arrays or numbers != list(range(numbers[0], numbers[0] + len(numbers))) or numbers[0] > 1:
+        raise FileFormatError(f"{path}: expected weights of layers 1, 2, ... (or from 0), as W1.npy; found {numbers}")
+
+
+def _orient(path: Path, layers: list[Layer], transposed: bool | None, is_known: bool) -> tuple[list[Layer], bool]:
+    """All weights as ``(n_in, n_out)``, all biases as ``(n_out,)``; and whether the weights have been transposed.
+
+    Where the names are of those who write ``(n_in, n_out)``, `is_known`, both ways possible are no question.
+    """
+    layers = [(W, b if b is None or b.size != max(b.shape, default=1) else b.reshape(-1)) for W, b in layers]
+    for W, _ in layers:
+        if W.ndim != 2:
+            raise DataError(f"expected weights of two dimensions, got shape {W.shape}")
+    turned = [(W.T, b) for W, b in layers]
+    if transposed is None:
+        transposed = _fits(turned) and not (_fits(layers) and is_known)
+        if transposed and _fits(layers):
+            raise DataError(
+                f"{path}: the weights, {', '.join(str(W.shape) for W, _ in layers)}, can be (n_in, n_out) and "
+                "(n_out, n_in): say transposed=False or True, in fastnn convert --no-transposed or --transposed"
+            )
+    return (turned if transposed else layers), transposed
+
+
+def _fits(layers: list[Layer]) -> bool:
+    widths = [len(layers[0][0]), *(W.shape[1] for W, _ in layers)]
+    return all(len(W) == n and (b is None or b.shape == W.shape[1:]) for (W, b), n in zip(layers, widths, strict=False))
