@@ -7,12 +7,13 @@ import difflib
 import itertools
 import math
 import os
+import pkgutil
 import platform
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import metadata
-from pathlib import Path
+from types import CodeType
 from typing import Any, NamedTuple
 
 from fastnn.bench import machine
@@ -128,10 +129,26 @@ def check_settings() -> Iterator[Finding]:
 
 
 def _known_variables() -> set[str]:
-    """Those that the sources name, and so no list that could be forgotten."""
-    folders = {Path(module.__file__ or "").parent for module in _packages()}
-    texts = (path.read_text(encoding="utf-8") for folder in folders for path in folder.rglob("*.py"))
-    return {name for text in texts for name in re.findall(r"\bFASTNN(?:_[A-Z]+)+\b", text)} | {*OTHER_VARIABLES}
+    """Those that the code names, and so no list that could be forgotten; it is there without source files too."""
+    folders = [folder for package in _packages() for folder in package.__path__]
+    words = " ".join(itertools.chain.from_iterable(map(_constants, _codes(folders))))
+    return {*re.findall(r"\bFASTNN(?:_[A-Z]+)+\b", words), *OTHER_VARIABLES}
+
+
+def _codes(folders: Iterable[str]) -> Iterator[CodeType]:
+    """Of all modules in some packages and the packages within, none of which is run."""
+    for finder, name, _ in pkgutil.iter_modules(folders):
+        spec = finder.find_spec(name, None)
+        yield spec.loader.get_code(name)
+        yield from _codes(spec.submodule_search_locations or ())
+
+
+def _constants(code: CodeType) -> Iterator[str]:
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _constants(constant)
+        else:
+            yield repr(constant)
 
 
 def _packages() -> list[Any]:

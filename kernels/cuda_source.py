@@ -7,6 +7,7 @@ import functools
 import importlib.resources
 import re
 from collections.abc import Iterator
+from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
 from fastnn.kernels import codes
@@ -52,4 +53,15 @@ def _inline(file: str) -> str:
 
 @functools.cache
 def _read(name: str) -> str:
-    return (importlib.resources.files("fastnn.kernels") / "cuda" / name).read_text(encoding="utf-8")
+    return (_folder() / name).read_text(encoding="utf-8")
+
+
+def _folder() -> Traversable:
+    return importlib.resources.files("fastnn.kernels") / "cuda"
+
+
+if not _folder().is_dir():
+    raise ImportError(
+        "expected the CUDA sources in the folder cuda of fastnn.kernels, which was bundled without them: have its data "
+        "files added (PyInstaller: --collect-data fastnn.kernels)"
+    )

@@ -19,7 +19,7 @@ from fastnn.kernels.cuda_stream import StreamedSamples
 
 from fastnn.errors import BackendError, SettingError
 
-__all__ = ["Member"]
+__all__ = ["Member", "asked_plan"]
 
 PLANS = ("eager", "graph", "persistent")
 _THREADS = 256  # of a block that goes through arrays element by element
@@ -41,7 +41,7 @@ class Member:
     """
 
     def __init__(self, real: str, precision: str | None) -> None:
-        self._asked = _asked_plan()
+        self._asked = asked_plan()
         self.plan = "graph"
         self.counter = zeros((1,), np.dtype(np.int64))
         self.real, self.precision = real, precision
@@ -154,7 +154,7 @@ def _trains(called: tuple) -> bool:
     return function.__name__ == "train_steps" and objective.optimizer != GRADIENT_ONLY
 
 
-def _asked_plan() -> str | None:
+def asked_plan() -> str | None:
     plan = os.environ.get("FASTNN_CUDA_PLAN") or None
     if plan not in (None, *PLANS):
         raise SettingError(f"FASTNN_CUDA_PLAN must be {', '.join(PLANS[:-1])} or {PLANS[-1]}, got {plan!r}")

@@ -17,7 +17,6 @@ from fastnn.kernels.codes import IDENTITY, PRECISIONS, SOFTMAX
 from fastnn.kernels.cuda_device import (
     asarray,
     capability,
-    device,
     free_memory,
     from_dlpack,
     is_on_device,
@@ -26,11 +25,12 @@ from fastnn.kernels.cuda_device import (
     versions,
     zeros,
 )
+from fastnn.kernels.cuda_device import device as describe_device
 from fastnn.kernels.cuda_gathering import Gathering, current
 from fastnn.kernels.cuda_modules import REALS, Product
 from fastnn.kernels.cuda_persistent import run_together
 from fastnn.kernels.cuda_stream import StreamedSamples
-from fastnn.kernels.cuda_team import Member
+from fastnn.kernels.cuda_team import Member, asked_plan
 from fastnn.kernels.threads import limit_blas_threads
 
 from fastnn.errors import SettingError
@@ -178,14 +178,17 @@ def as_source(values: np.ndarray) -> Any:
 
 
 def _upload(values: np.ndarray) -> Any:
-    return StreamedSamples(values) if values.nbytes > _data_limit() else asarray(values)
+    limit = _asked_limit()
+    return (
+        StreamedSamples(values) if values.nbytes > (free_memory() / 2 if limit is None else limit) else asarray(values)
+    )
 
 
-def _data_limit() -> float:
+def _asked_limit() -> float | None:
     """Bytes of device memory that a data set may take."""
     text = os.environ.get("FASTNN_CUDA_DATA_LIMIT")
     if not text:
-        return free_memory() / 2
+        return None
     try:
         limit = float(text)
     except ValueError:
@@ -193,6 +196,12 @@ def _data_limit() -> float:
     if not limit >= 0:
         raise SettingError(f"FASTNN_CUDA_DATA_LIMIT must be a number of bytes, got {text!r}")
     return limit
+
+
+def device() -> str:
+    words = describe_device()
+    asked_plan(), _asked_limit()  # raise what would be raised when a network trains
+    return words
 
 
 def compile(function: Callable, entry: bool) -> Callable:

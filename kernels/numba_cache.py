@@ -41,10 +41,10 @@ def _cache_folder() -> Path | None:
     is a folder of the user's, because the package's own may be read-only: FASTNN_CACHE_DIR, or the user's cache.
     """
     digest = hashlib.sha256()
-    for name in _compiled_modules():
-        digest.update(_content(name))
     digest.update(f"{numba.__version__} {llvmlite.__version__} {np.__version__} {platform.python_version()}".encode())
     try:
+        for name in _compiled_modules():
+            digest.update(_content(name))
         folder = cache_dir() / "numba" / digest.hexdigest()[:16]
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -58,13 +58,16 @@ def _cache_folder() -> Path | None:
 
 def _compiled_modules() -> list[str]:
     """Those whose functions are compiled, also where the package lies in a zip or without its sources."""
-    names = (module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
+    folder = Path(__file__).parent
+    names = (module.name for module in pkgutil.iter_modules([str(folder)]))
     own = sorted(f"{__package__}.{name}" for name in names if name == "codes" or name.startswith("numba_"))
+    if __name__ not in own:
+        raise FileNotFoundError(f"versions of the modules in {folder} cannot be told apart, for nothing lists them")
     return [*own, "fastnn.step"]
 
 
 def _content(module: str) -> bytes:
-    """The source as the module's loader has it; the bytecode, where that is all there is."""
+    """The source as the module's loader has it; the bytecode, where that is all there is; OSError without either."""
     spec = importlib.util.find_spec(module)
     assert spec is not None
     return spec.loader.get_data(spec.origin)  # type: ignore[union-attr]  # all loaders of files have it

@@ -7,12 +7,15 @@ import subprocess
 import sys
 import threading
 
+import cuda_on_cpu
 import numpy as np
 import pytest
+import require
 
 import fastnn
 from fastnn import BackendError, Network, available_backends, backends, set_backend, use_backend
-from fastnn.backends import IMPORT_FAILED, NO_DEVICE, NOT_INSTALLED, READY, resolve_backend
+from fastnn.backends import IMPORT_FAILED, NO_DEVICE, NOT_INSTALLED, READY, WRONG_SETTING, resolve_backend
+from fastnn.errors import SettingError
 
 COMPLETE = "from fastnn.kernels.numpy_kernels import *\n"
 
@@ -427,3 +430,20 @@ def test_a_variable_that_forbids_numba_is_a_state_with_its_reason(variable, valu
     assert (command.returncode, command.stderr) == (0, "")
     if variable == "NUMBA_DISABLE_JIT":
         assert "chosen   numpy" in command.stdout
+
+
+@pytest.mark.parametrize(("variable", "value"), [("FASTNN_CUDA_PLAN", "fast"), ("FASTNN_CUDA_DATA_LIMIT", "8 GB")])
+def test_a_wrong_variable_of_the_cuda_backend_is_a_state_with_its_reason(monkeypatch, variable, value):
+    cuda_on_cpu.register(monkeypatch.setitem)
+    if available_backends()["cuda_on_cpu"].state != READY:
+        require.missing("cuda_on_cpu", "no C++ compiler")
+    backends._inspect.cache_clear()
+    monkeypatch.setenv(variable, value)
+    info = available_backends()["cuda_on_cpu"]
+    assert info.state == WRONG_SETTING
+    assert variable in info.reason
+    assert repr(value) in info.reason
+    with pytest.raises(SettingError, match=variable):
+        resolve_backend("cuda_on_cpu")
+    monkeypatch.delenv(variable)
+    assert available_backends()["cuda_on_cpu"].state == READY

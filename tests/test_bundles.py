@@ -1,7 +1,9 @@
 """The package without its source files beside it: in a zip, and as bytecode alone, as bundlers make it."""
 
 import compileall
+import importlib.resources
 import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from fastnn.kernels import cuda_source
 
 CODE = """
 import json, sys
@@ -57,3 +60,24 @@ def test_as_bytecode_alone(plain, tmp_path):
     for path in (tmp_path / "compiled").rglob("*.py"):
         path.unlink()
     assert "numba" in run(tmp_path / "compiled", tmp_path)
+
+
+def test_cuda_sources_left_out_are_named_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.resources, "files", lambda package: tmp_path)
+    with pytest.raises(ImportError, match=r"CUDA sources in the folder cuda of fastnn\.kernels.*--collect-data"):
+        runpy.run_path(cuda_source.__file__)
+
+
+@pytest.mark.parametrize("missing", ["get_data", "iter_modules"])
+def test_without_a_look_at_the_code_numba_works_and_keeps_nothing(missing, monkeypatch, caplog):
+    numba_cache = pytest.importorskip("fastnn.kernels.numba_cache")
+
+    def get_data(self, path):
+        raise FileNotFoundError(f"no file {path}")
+
+    if missing == "get_data":
+        monkeypatch.setattr("importlib.machinery.SourceFileLoader.get_data", get_data)
+    else:
+        monkeypatch.setattr("pkgutil.iter_modules", lambda *_: iter(()))
+    assert numba_cache._cache_folder() is None
+    assert "compiled code cannot be kept" in caplog.text

@@ -1,12 +1,15 @@
 """`fastnn doctor`: a healthy installation has no problems, and each problem caused on purpose is found and named."""
 
+import compileall
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections import namedtuple
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -214,6 +217,22 @@ def test_misspelt_variables_are_noted(monkeypatch):
     assert found["FASTNN_BACKND"].state == NOTE
     assert found["FASTNN_BACKND"].remedy == "is FASTNN_BACKEND meant?"
     assert found["FASTNN_NUM_THREADS"][1:] == (OK, "1", "")
+    assert checks._known_variables() >= {"FASTNN_BACKEND", "FASTNN_CACHE_DIR", "FASTNN_CUDA_PLAN", "FASTNN_DATA_DIR"}
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_variables_are_known_without_source_files(monkeypatch, tmp_path, compiled):
+    (tmp_path / "package" / "within").mkdir(parents=True)
+    (tmp_path / "package" / "one.py").write_text("def f():\n    return g('FASTNN_ONE')\n")
+    (tmp_path / "package" / "within" / "__init__.py").write_text("NAMES = ('FASTNN_TWO', 'FASTNN_THREE')\n")
+    if compiled:
+        compileall.compile_dir(tmp_path / "package", quiet=2, legacy=True)
+        for path in (tmp_path / "package").rglob("*.py"):
+            path.unlink()
+    archive = shutil.make_archive(str(tmp_path / "app"), "zip", tmp_path, "package")
+    for folder in (tmp_path / "package", os.path.join(archive, "package")):
+        monkeypatch.setattr(checks, "_packages", lambda folder=folder: [SimpleNamespace(__path__=[str(folder)])])
+        assert checks._known_variables() == {"FASTNN_ONE", "FASTNN_TWO", "FASTNN_THREE", *checks.OTHER_VARIABLES}
 
 
 # ---- backends -------------------------------------------------------------------------------------------------------
