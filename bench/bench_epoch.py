@@ -9,11 +9,12 @@ SAMPLES, CHECKED = 6400, 1280
 TOLERANCES = {
     # Of the mean loss, and of the weights relative to their largest change, after an epoch of `CHECKED` samples. With
     # 6400 of them and three hidden layers, rounding in float32 has grown to 6e-4 and 3e-2: a unit more or less near 0
-    # makes another network. With these it is 2e-8 and 2e-6, bf16 9e-4 and 6e-2.
+    # makes another network. With these it is 2e-8 and 2e-6. In tf32
+    # and bf16, where the reference's operands are rounded alike, it is up to 5e-4 and 5e-2.
     "float64": (1e-12, 1e-10),
     "float32": (1e-6, 1e-3),
     "tf32": (1e-3, 5e-2),
-    "bf16": (5e-3, 2e-1),
+    "bf16": (1e-3, 1e-1),
 }
 
 

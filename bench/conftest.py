@@ -194,7 +194,8 @@ class Training:
         On one thread: numpy's BLAS has a pool apart from scipy's, which would spin for a while in what is timed next.
         """
         with self.network.kernels.limit_threads(1):
-            return reference.train(self.weights, self.x / 255.0, self.y, order, self.batch_size, LEARNING_RATE)
+            x, precision = self.x / 255.0, self.network.precision
+            return reference.train(self.weights, x, self.y, order, self.batch_size, LEARNING_RATE, precision)
 
     def error(self, weights):
         """Of the network's weights, relative to what the largest change should be."""

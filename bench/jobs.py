@@ -17,7 +17,6 @@ from threadpoolctl import threadpool_limits
 import fastnn
 
 GATE_STEPS, GATE_SAMPLES = 2, 4  # mini-batches; mini-batches' worth of samples to choose from
-CLEARANCE = 1e-5  # of a unit from its ReLU's corner: float32 is off by some 1e-6
 
 
 # ---- the gate -------------------------------------------------------------------------------------------------------
@@ -26,16 +25,18 @@ CLEARANCE = 1e-5  # of a unit from its ReLU's corner: float32 is off by some 1e-
 def check(kept: dict[str, Any], backend: str, precision: str | None, task: Task) -> dict[str, float]:
     """A network on a backend against plain numpy in float64: how far off each quantity is, relative to its largest.
 
-    Outputs of a mini-batch, its loss, its gradients, and what some steps of plain SGD change in the weights.
+    Outputs of a mini-batch, its loss, its gradients, and what each of some steps of plain SGD changes in the weights.
+    The operands of products are rounded in both alike; a step's reference begins with the weights that the network had,
+    as one weight that is rounded the other way would make another network.
     """
-    rows, weights = task.batch_size, reference.as_float64(task.weights)
-    with threadpool_limits(task.threads):
-        chosen, trained = choose_samples(task, weights)
+    rows, weights, threads = task.batch_size, reference.as_float64(task.weights), task.threads
+    with threadpool_limits(threads):
+        chosen = choose_samples(task, weights, precision)
         x, y = task.x[chosen], task.y[chosen]
-        exact = x[:rows] / 255.0
-        outputs = reference.forward(weights, exact)[-1]
-        loss, gradients = reference.loss_and_gradients(weights, exact, y[:rows])
-    network = fastnn.Network(task.sizes, backend=backend, precision=precision, threads=task.threads)
+        exact = x / 255.0
+        outputs = reference.forward(weights, exact[:rows], precision)[-1]
+        loss, gradients = reference.loss_and_gradients(weights, exact[:rows], y[:rows], precision)
+    network = fastnn.Network(task.sizes, backend=backend, precision=precision, threads=threads)
     network.set_weights(task.weights)
     own_loss, own_gradients = network.gradients(x[:rows], y[:rows])
     errors = {
@@ -43,27 +44,36 @@ def check(kept: dict[str, Any], backend: str, precision: str | None, task: Task)
         "loss": off([np.array(own_loss)], [np.array(loss)]),
         "gradients": off(flat(own_gradients), flat(gradients)),
     }
-    sgd = fastnn.SGD(LEARNING_RATE)
-    network.fit(x, y, epochs=1, batch_size=rows, optimizer=sgd, shuffle=False, verbose=False)
-    changes = [a - b for a, b in zip(flat(network.get_weights()), flat(weights), strict=True)]
-    return errors | {"updates": off(changes, [a - b for a, b in zip(flat(trained), flat(weights), strict=True)])}
+    updates, before, sgd = [], weights, fastnn.SGD(LEARNING_RATE)
+    for step in range(GATE_STEPS):
+        end, last = (step + 1) * rows, np.arange(step * rows, (step + 1) * rows)
+        network.set_weights(task.weights)
+        network.fit(x[:end], y[:end], epochs=1, batch_size=rows, optimizer=sgd, shuffle=False, verbose=False)
+        after = reference.as_float64(network.get_weights())
+        with threadpool_limits(threads):
+            expected, _ = reference.train(before, exact, y, last, rows, LEARNING_RATE, precision)
+        updates.append(off(changes(before, after), changes(before, expected)))
+        before = after
+    return errors | {"updates": float(np.max(updates))}
 
 
-def choose_samples(task: Task, weights: reference.Weights) -> tuple[np.ndarray, reference.Weights]:
-    """Samples for the mini-batches of the gate, and the weights after them.
+def changes(before: reference.Weights, after: reference.Weights) -> list[np.ndarray]:
+    return [b - a for a, b in zip(flat(before), flat(after), strict=True)]
 
-    Where a unit comes so close to the corner of its ReLU that float32 may round it to the other side, one sample makes
-    a gradient of another size: not wrong, but no test either. A deep network meets that once in some ten mini-batches,
-    so such samples are passed over.
+
+def choose_samples(task: Task, weights: reference.Weights, precision: str | None) -> np.ndarray:
+    """Samples for the mini-batches of the gate.
+
+    Where a unit comes so close to the corner of its ReLU that rounding may take it to the other side, one sample makes
+    a gradient of another size: not wrong, but no test either. So the samples farthest from all corners are taken.
     """
     left, chosen = np.arange(len(task.x)), np.array([], np.int64)
     for _ in range(GATE_STEPS):
-        clear = left[reference.distance_to_corners(weights, task.x[left] / 255.0) > CLEARANCE][: task.batch_size]
-        if len(clear) < task.batch_size:
-            raise fastnn.DataError(f"{len(task.x)} samples are too few for the gate at batch size {task.batch_size}")
-        weights, _ = reference.train(weights, task.x / 255.0, task.y, clear, task.batch_size, LEARNING_RATE)
+        distances = reference.distance_to_corners(weights, task.x[left] / 255.0, precision)
+        clear = left[np.argsort(distances)[-task.batch_size :]]
+        weights, _ = reference.train(weights, task.x / 255.0, task.y, clear, task.batch_size, LEARNING_RATE, precision)
         chosen, left = np.concatenate([chosen, clear]), np.setdiff1d(left, clear)
-    return chosen, weights
+    return chosen
 
 
 def flat(pairs: list) -> list[np.ndarray]:

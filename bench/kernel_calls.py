@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from fastnn.bench import reference
 from fastnn.kernels.codes import CLASSIFICATION, CROSS_ENTROPY, RELU, SOFTMAX
 from fastnn.kernels.numpy_kernels import (
     adam,
@@ -42,9 +43,9 @@ TOLERANCES = {
     # roundoff for the longest sums of usual networks, times a few operations before and after.
     "float64": 1e-13,
     "float32": 1e-5,
-    # Operands of products rounded to 8 and 11 bits; the errors of a sum's terms average out.
-    "bf16": 2e-2,
-    "tf32": 3e-3,
+    # The reference's operands are rounded, too; the sums of matrix units are not rounded to nearest.
+    "bf16": 5e-5,
+    "tf32": 5e-5,
 }
 PRODUCTS = ("dense", "input_gradient", "dense_gradient", "dense_sgd")
 
@@ -101,7 +102,7 @@ def calls(
     """
     real = np.dtype(dtype)
     network = _Network(tuple(sizes), rows, real)
-    for case in _cases(network.sizes, rows, real.itemsize, only):
+    for case in _cases(network.sizes, rows, real.itemsize, only, precision):
         bench = _Bench(kernels, case, network, threads, precision)
         tolerance = TOLERANCES[precision if precision and case.kernel in PRODUCTS else real.name]
         yield KernelCall(case.kernel, case.shape, bench.run, case.flops, case.bytes, bench.error, tolerance)
@@ -109,7 +110,7 @@ def calls(
 
 def shapes(sizes: Sequence[int], rows: int) -> list[tuple[str, str]]:
     """Kernel and shape of each of these calls, for which no backend is needed."""
-    return [(case.kernel, case.shape) for case in _cases(tuple(sizes), rows, 4, None)]
+    return [(case.kernel, case.shape) for case in _cases(tuple(sizes), rows, 4, None, None)]
 
 
 # ---- what is compiled -----------------------------------------------------------------------------------------------
@@ -334,11 +335,14 @@ class _Case(NamedTuple):
     ]  # of all that in float64: what is right, by place among those arguments
 
 
-def _cases(sizes: tuple[int, ...], rows: int, itemsize: int, only: Sequence[str] | None) -> list[_Case]:
+def _cases(
+    sizes: tuple[int, ...], rows: int, itemsize: int, only: Sequence[str] | None, precision: str | None
+) -> list[_Case]:
     """In the order in which a step meets them, each once."""
     unknown = set(only or ()) - set(KERNELS)
     if unknown:
         raise ValueError(f"only: no kernel {', '.join(sorted(unknown))}; there are {', '.join(KERNELS)}")
+    product = functools.partial(reference.product, precision=precision)
     pairs = list(itertools.pairwise(sizes))
     n_weights = sum(n_in * n_out for n_in, n_out in pairs)
     n = n_weights + sum(sizes[1:])
@@ -346,12 +350,12 @@ def _cases(sizes: tuple[int, ...], rows: int, itemsize: int, only: Sequence[str]
         _gather(rows, sizes[0], itemsize),
         _gather_targets(rows, sizes[-1], itemsize),
         *(_dropout(rows, width, itemsize) for width in sizes[1:-1]),
-        *(_dense(rows, *pair, RELU, itemsize) for pair in pairs[:-1]),
-        _dense(rows, *pairs[-1], SOFTMAX, itemsize),
+        *(_dense(rows, *pair, RELU, itemsize, product) for pair in pairs[:-1]),
+        _dense(rows, *pairs[-1], SOFTMAX, itemsize, product),
         _loss_gradient(rows, sizes[-1], itemsize),
-        *(_input_gradient(rows, *pair, itemsize) for pair in pairs[1:]),
-        *(_dense_gradient(rows, *pair, itemsize) for pair in pairs),
-        *(_dense_sgd(rows, *pair, itemsize) for pair in pairs),
+        *(_input_gradient(rows, *pair, itemsize, product) for pair in pairs[1:]),
+        *(_dense_gradient(rows, *pair, itemsize, product) for pair in pairs),
+        *(_dense_sgd(rows, *pair, itemsize, product) for pair in pairs),
         _clip(n, itemsize),
         _sgd(n, n_weights, itemsize),
         _rmsprop(n, n_weights, itemsize),
@@ -360,6 +364,8 @@ def _cases(sizes: tuple[int, ...], rows: int, itemsize: int, only: Sequence[str]
     wanted = [case for case in cases if only is None or case.kernel in only]
     return list({(case.kernel, case.shape, case.flops): case for case in wanted}.values())
 
+
+_Product = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of two matrices, with operands rounded as they have to be
 
 # ---- the kernels: what each is given, what it ought to make of that, and what it costs ------------------------------
 
@@ -415,7 +421,7 @@ def _philox(size: int, step: int, layer: int, stream: np.ndarray) -> np.ndarray:
     return np.stack([c0, c1, c2, c3], axis=1).reshape(-1)[:size]
 
 
-def _dense(rows: int, n_in: int, n_out: int, activation: int, itemsize: int) -> _Case:
+def _dense(rows: int, n_in: int, n_out: int, activation: int, itemsize: int, product: _Product) -> _Case:
     """z apart from a only in the last layer, as the step has it; relu is a comparison, softmax 5 operations."""
     softmax = activation == SOFTMAX
 
@@ -426,7 +432,7 @@ def _dense(rows: int, n_in: int, n_out: int, activation: int, itemsize: int) -> 
         return d.data(), (d.relu(rows, n_in), d.weights(n_in, n_out), b, activation, z, a)
 
     def expect(data: Data, x: np.ndarray, W: np.ndarray, b: np.ndarray, activation: int, *outputs: np.ndarray) -> dict:
-        z = x @ W + b
+        z = product(x, W) + b
         return {4: z, 5: _softmax(z)} if softmax else {5: np.maximum(z, 0)}
 
     flops = 2 * rows * n_in * n_out + rows * n_out * (1 + (5 if softmax else 1))
@@ -459,7 +465,7 @@ def _loss_gradient(rows: int, n: int, itemsize: int) -> _Case:
     return _Case("loss_gradient", f"{rows} x {n}", rows * (6 * n + 4), 4 * rows * n * itemsize, draw, expect)
 
 
-def _input_gradient(rows: int, n_in: int, n_out: int, itemsize: int) -> _Case:
+def _input_gradient(rows: int, n_in: int, n_out: int, itemsize: int, product: _Product) -> _Case:
     """relu's derivative is a comparison and a multiplication; z is not read."""
 
     def draw(d: _Draw) -> tuple[Data, tuple]:
@@ -467,26 +473,26 @@ def _input_gradient(rows: int, n_in: int, n_out: int, itemsize: int) -> _Case:
         return d.data(), (d.delta(rows, n_out), d.weights(n_in, n_out), RELU, a, a, d.room(rows, n_in))
 
     def expect(data: Data, delta: np.ndarray, W: np.ndarray, activation: int, z: np.ndarray, *rest: Any) -> dict:
-        return {5: delta @ W.T * (z > 0)}
+        return {5: product(delta, W.T) * (z > 0)}
 
     flops = 2 * rows * n_in * n_out + 2 * rows * n_in
     moved = itemsize * (rows * n_out + n_in * n_out + 2 * rows * n_in)
     return _Case("input_gradient", f"{rows} x {n_in} x {n_out}", flops, moved, draw, expect)
 
 
-def _dense_gradient(rows: int, n_in: int, n_out: int, itemsize: int) -> _Case:
+def _dense_gradient(rows: int, n_in: int, n_out: int, itemsize: int, product: _Product) -> _Case:
     def draw(d: _Draw) -> tuple[Data, tuple]:
         return d.data(), (d.relu(rows, n_in), d.delta(rows, n_out), d.room(n_in, n_out), d.room(n_out))
 
     def expect(data: Data, x: np.ndarray, delta: np.ndarray, *outputs: np.ndarray) -> dict:
-        return {2: x.T @ delta, 3: delta.sum(axis=0)}
+        return {2: product(x.T, delta), 3: delta.sum(axis=0)}
 
     flops = 2 * rows * n_in * n_out + rows * n_out
     moved = itemsize * (rows * n_in + rows * n_out + n_in * n_out + n_out)
     return _Case("dense_gradient", f"{rows} x {n_in} x {n_out}", flops, moved, draw, expect)
 
 
-def _dense_sgd(rows: int, n_in: int, n_out: int, itemsize: int) -> _Case:
+def _dense_sgd(rows: int, n_in: int, n_out: int, itemsize: int, product: _Product) -> _Case:
     """The rate is a multiplication and a subtraction for each parameter."""
 
     def draw(d: _Draw) -> tuple[Data, tuple]:
@@ -495,7 +501,7 @@ def _dense_sgd(rows: int, n_in: int, n_out: int, itemsize: int) -> _Case:
 
     def expect(data: Data, x: np.ndarray, delta: np.ndarray, rates: np.ndarray, decay: float, *parameters: Any) -> dict:
         (W, b), rate = parameters, rates[_CHECKED_STEP, 0]
-        return {4: W - rate * (x.T @ delta), 5: b - rate * delta.sum(axis=0)}
+        return {4: W - rate * product(x.T, delta), 5: b - rate * delta.sum(axis=0)}
 
     flops = 2 * rows * n_in * n_out + rows * n_out + 2 * (n_in + 1) * n_out
     moved = itemsize * (rows * n_in + rows * n_out + 2 * (n_in + 1) * n_out)

@@ -22,12 +22,13 @@ from fastnn.bench.workers import Crew, WorkerError
 
 from fastnn.datasets import Dataset
 
-# How far off float64 each quantity may be, relative to its largest value, by the precision of products. With fewer
-# digits some units come out on the other side of their ReLU's corner, which gradients show; kernels are held to less.
+# How far off float64 each quantity may be, relative to its largest value, by the precision of products, whose operands
+# are rounded in the reference, too. What float32 has summed up in another order may be rounded the other way: of 30
+# right networks on MNIST the worst was off by 3e-4 in tf32, by 2e-3 in bf16.
 GATE = {
     None: {"outputs": 1e-5, "loss": 1e-5, "gradients": 1e-5, "updates": 1e-4},
-    "tf32": {"outputs": 2e-3, "loss": 2e-4, "gradients": 1e-1, "updates": 2e-1},
-    "bf16": {"outputs": 1e-2, "loss": 1e-3, "gradients": 4e-1, "updates": 6e-1},
+    "tf32": {"outputs": 1e-3, "loss": 1e-4, "gradients": 1e-3, "updates": 1e-3},
+    "bf16": {"outputs": 5e-3, "loss": 1e-4, "gradients": 5e-3, "updates": 5e-3},
 }
 CURVE_TOLERANCE, EXACT_CURVE_TOLERANCE = 1e-2, 1e-8  # of a mini-batch's loss in float32, in float64; relative
 GOALS = (0.97, 0.98)

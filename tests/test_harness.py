@@ -19,9 +19,10 @@ from types import ModuleType
 from typing import NamedTuple
 
 import joblib
+import low_precision
 import numpy as np
 import pytest
-from fastnn.bench import command, contenders, jobs, levels, readme, sections, trainers, which
+from fastnn.bench import command, contenders, jobs, levels, readme, reference, sections, trainers, which
 from fastnn.bench.levels import Case
 from fastnn.bench.report import plots
 from fastnn.bench.workers import Worker, WorkerError
@@ -245,6 +246,46 @@ def test_the_gate_rejects_each_wrong_kernel(monkeypatch, kernel, quantities):
         step.bind.cache_clear()
     rejected = {what for what, error in errors.items() if not error <= sections.GATE[None][what]}
     assert quantities <= rejected
+
+
+def check_in(precision, monkeypatch, *fault):
+    """Quantities that the gate rejects, of a backend whose products round their operands."""
+    monkeypatch.setitem(sys.modules, "low_precision_kernels", low_precision.make_kernels(precision, *fault))
+    monkeypatch.setitem(backends._BUILTIN, "low_precision", ("low_precision_kernels", "numpy", ""))
+    monkeypatch.setattr(backends, "_inspect", backends._inspect.__wrapped__)  # which would remember the first of them
+    sizes = (784, 12, 12, 10)  # one of them square
+    network = fastnn.Network(sizes, backend="numpy")
+    errors = jobs.check({}, "low_precision", precision, trainers.Task(*digits(), sizes, 64, 1, network.get_weights()))
+    return {what for what, error in errors.items() if not error <= sections.GATE[precision][what]}
+
+
+@pytest.mark.parametrize("precision", ["bf16", "tf32"])
+def test_the_gate_lets_low_precision_pass(monkeypatch, precision):
+    assert not check_in(precision, monkeypatch)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "tf32"])
+@pytest.mark.parametrize("fault", low_precision.FAULTS)
+@pytest.mark.parametrize(
+    ("kernel", "quantities"),
+    [
+        ("dense", {"outputs", "loss", "gradients", "updates"}),
+        ("input_gradient", {"gradients", "updates"}),
+        ("dense_gradient", {"gradients"}),
+        ("dense_sgd", {"updates"}),
+    ],
+)
+def test_the_gate_rejects_each_wrong_product_of_low_precision(monkeypatch, kernel, quantities, fault, precision):
+    assert check_in(precision, monkeypatch, kernel, fault) == quantities
+
+
+@pytest.mark.parametrize("precision", ["bf16", "tf32"])
+def test_the_reference_rounds_to_nearest(precision):
+    bits = np.random.default_rng(0).integers(0, 2**32, 10_000, np.uint32)
+    bits[:5000] &= np.uint32(0xFFFF8000 if precision == "bf16" else 0xFFFFF000)  # ties among them
+    values = bits.view(np.float32)
+    values = values[np.isfinite(values) & (np.abs(values) > 1e-37) & (np.abs(values) < 1e38)]
+    np.testing.assert_array_equal(reference.rounded(values, precision), low_precision.rounded(values, precision))
 
 
 def test_nan_does_not_pass():

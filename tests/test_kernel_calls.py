@@ -9,6 +9,7 @@ import sys
 import types
 from pathlib import Path
 
+import low_precision
 import numpy as np
 import pytest
 from fastnn.bench import kernel_calls
@@ -68,6 +69,27 @@ def test_reduced_precision_is_told_from_full(kernels):
             full = kernel_calls.TOLERANCES["float32"]
             assert call.error() <= call.tolerance
             assert (call.tolerance > full) == (call.kernel in kernel_calls.PRODUCTS)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "tf32"])
+def test_products_of_other_operands_are_rejected(precision):
+    """Those of operands rounded alike pass. (A step of SGD changes too little of W to show how it was rounded.)"""
+    other = {"bf16": "tf32", "tf32": "bf16"}[precision]
+    only = [kernel for kernel in kernel_calls.PRODUCTS if kernel != "dense_sgd"]
+    for kernels, right in [(precision, True), (other, False), (None, False)]:
+        module = low_precision.make_kernels(kernels) if kernels else numpy_kernels
+        for call in all_calls(module, precision=precision, sizes=(64, 48, 10), rows=32, only=only):
+            assert (call.error() <= call.tolerance) == right, (kernels, call.kernel, call.shape)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "tf32"])
+@pytest.mark.parametrize("fault", low_precision.FAULTS)
+@pytest.mark.parametrize("kernel", kernel_calls.PRODUCTS)
+def test_wrong_product_of_low_precision_is_rejected(kernel, fault, precision):
+    module = low_precision.make_kernels(precision, kernel, fault)
+    calls = all_calls(module, precision=precision, sizes=(8, 8, 8), rows=8, only=[kernel])
+    for call in calls:
+        assert not call.error() <= call.tolerance, call.shape
 
 
 def spoiled(kernel, place, spoil):
