@@ -186,12 +186,12 @@ class _Passes(Listener):
 
 
 def _calls_kernels_of_others(function: Callable) -> bool:
-    """Whether there are compiled functions from outside this folder among its globals, as a variant's are in a step.
+    """Whether there are compiled functions from outside this package among its globals, as a variant's are in a step.
 
     Neither numba nor the folder's name would notice that they are others than last time: the step with a variant would
-    be found on disk where the one with our own is wanted.
+    be found on disk where the one with our own is wanted. Modules are compared, as files may be named otherwise in
+    bytecode that was compiled elsewhere.
     """
-    own_file, folder = function.__code__.co_filename, Path(__file__).parent
     compiled = [value for value in function.__globals__.values() if isinstance(value, Dispatcher)]
-    files = {value.py_func.__code__.co_filename for value in compiled}
-    return any(file != own_file and Path(file).parent != folder for file in files)
+    modules = {value.py_func.__module__ for value in compiled} - {function.__module__}
+    return not all(module.startswith(f"{__package__}.") for module in modules)

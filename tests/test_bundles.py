@@ -23,9 +23,9 @@ net.fit(np.random.default_rng(0).random((6, 4), np.float32), np.arange(6) % 3, e
 net.save(sys.argv[2])
 fastnn.load(sys.argv[2], backend="numpy")
 states = {name: info.state for name, info in fastnn.available_backends().items()}
-from fastnn.kernels import cuda_modules, numba_cache
+from fastnn.kernels import cuda_modules, numba_cache, numba_kernels
 text = next(cuda_modules.all_modules()).text()
-print(json.dumps([fastnn.__file__, states, len(text), str(numba_cache.CACHE_FOLDER)]))
+print(json.dumps([fastnn.__file__, states, len(text), str(numba_cache.CACHE_FOLDER), str(numba_kernels.dense._cache)]))
 """
 
 
@@ -43,10 +43,11 @@ def run(path, folder):
     command = [sys.executable, "-c", CODE, str(path), str(folder / "net.safetensors")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stderr
-    file, states, length, cache = json.loads(done.stdout)
+    file, states, length, cache, kept = json.loads(done.stdout)
     assert str(path) in file
     assert (states["numpy"], states["numba"]) == ("ready", "ready")
     assert length > 1000
+    assert kept.startswith("<_Cache "), "compiled code is kept on disk"
     return cache
 
 
@@ -56,7 +57,7 @@ def test_in_a_zip(plain, tmp_path):
 
 def test_as_bytecode_alone(plain, tmp_path):
     shutil.copytree(plain, tmp_path / "compiled")
-    compileall.compile_dir(tmp_path / "compiled", quiet=2, legacy=True)
+    compileall.compile_dir(tmp_path / "compiled", quiet=2, legacy=True, ddir="elsewhere")
     for path in (tmp_path / "compiled").rglob("*.py"):
         path.unlink()
     assert "numba" in run(tmp_path / "compiled", tmp_path)

@@ -380,3 +380,21 @@ def test_numba_s_own_setting_is_left_alone():
         "assert numba.config.CACHE_DIR == before"
     )
     python(code)
+
+
+@pytest.mark.usefixtures("numba")
+def test_numba_s_own_setting_is_left_alone_while_kernels_are_made(monkeypatch):
+    """Another thread may compile at the time what is somebody else's."""
+    from fastnn.kernels import numba_cache, numba_kernels
+    from numba.core import config
+
+    seen = []
+
+    class Cache(numba_cache._Cache):
+        def __init__(self, function):
+            seen.append(config.CACHE_DIR)
+            super().__init__(function)
+
+    monkeypatch.setattr(numba_cache, "_Cache", Cache)
+    numba_cache.compile(numba_kernels.sgd.py_func)
+    assert seen == [config.CACHE_DIR]
