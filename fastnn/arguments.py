@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.choices import check_choice
-from fastnn.kernels.codes import HIDDEN_ACTIVATIONS, PRECISIONS, TASKS
+from fastnn.kernels.codes import HIDDEN_ACTIVATIONS, PRECISIONS, REGRESSION, TASKS
 
 __all__ = [
     "check_count",
@@ -110,10 +110,11 @@ def check_rate(rate: Any) -> float:
 
 def check_task(task: str | None, output: str) -> int | None:
     if task is None:
-        return None
-    check_choice("task", task, TASKS)
-    if (task != "classification" and output == "softmax") or (task == "multilabel" and output != "sigmoid"):
-        needed = "sigmoid" if task == "multilabel" else "identity or sigmoid"
+        return REGRESSION if output == "exp" else None
+    fitting = {"classification": "softmax, sigmoid or identity", "multilabel": "sigmoid"}
+    fitting["regression"] = "identity, sigmoid or exp"
+    needed = fitting[check_choice("task", task, TASKS)]
+    if output not in needed.replace(" or ", ", ").split(", "):
         raise ValueError(f"task={task!r} needs output {needed}, the network has output={output!r}")
     return TASKS[task]
 

@@ -5,7 +5,7 @@ from fastnn.kernels.codes import LOSSES
 
 __all__ = ["check_loss", "default_loss"]
 
-_OUTPUT = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid"}  # quadratic takes any
+_OUTPUT = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid", "poisson": "exp"}  # quadratic takes any
 
 
 def check_loss(loss: str | None, output: str) -> str:

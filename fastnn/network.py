@@ -52,7 +52,7 @@ class Network:
         Features, hidden units layer by layer, outputs; at least two numbers.
     hidden : str or sequence of str
         Activation of the hidden layers, one name for all or one each: identity, relu, leaky_relu, sigmoid, tanh, gelu.
-    output : {"softmax", "sigmoid", "identity"}
+    output : {"softmax", "sigmoid", "identity", "exp"}
     bias : bool
     init : str or callable
         he, xavier, lecun, ``"uniform(low, high)"``, ``"normal(std)"``, or a function; see `fastnn.initializers`.
@@ -180,7 +180,7 @@ class Network:
             Of the whole run, where one is resumed too.
         batch_size : int
             The last mini-batch of an epoch may be smaller, and is averaged over its own samples.
-        loss : {"cross_entropy", "binary_cross_entropy", "quadratic"} or None
+        loss : {"cross_entropy", "binary_cross_entropy", "quadratic", "poisson"} or None
             A sum over outputs, a mean over samples; None: the one that belongs to the output.
         optimizer : str or Optimizer
             ``fastnn.SGD(0.1, momentum=0.9)``, ``"adam"``, ``"sgd(0.05)"``. Its state begins anew with every call,

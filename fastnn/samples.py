@@ -235,9 +235,12 @@ def as_targets(
         raise DataError(f"expected labels of shape ({n},) or targets of shape ({n}, {n_out}), got {array.shape}")
     _check_finite(array, dtype, "targets")
     rows = _ready(array.reshape(n, n_out), dtype)
-    if loss != "quadratic" and (rows.min() < 0 or rows.max() > 1):
-        row = int(((rows < 0) | (rows > 1)).any(axis=1).argmax())
-        raise DataError(f"targets of {loss} must lie between 0 and 1: row {row} holds {rows[row].tolist()}")
+    if loss != "quadratic":
+        largest = math.inf if loss == "poisson" else 1
+        if rows.min() < 0 or rows.max() > largest:
+            row = int(((rows < 0) | (rows > largest)).any(axis=1).argmax())
+            limits = "be at least 0" if loss == "poisson" else "lie between 0 and 1"
+            raise DataError(f"targets of {loss} must {limits}: row {row} holds {rows[row].tolist()}")
     sums = rows.sum(axis=1)
     if loss == "cross_entropy" and np.abs(sums - 1).max() > 1e-3:
         row = int(np.abs(sums - 1).argmax())

@@ -5,7 +5,7 @@ where its derivative is computed from z, and a branch in each backend's `dense` 
 by themselves.
 """
 
-IDENTITY, RELU, LEAKY_RELU, SIGMOID, TANH, GELU, SOFTMAX = range(7)
+IDENTITY, RELU, LEAKY_RELU, SIGMOID, TANH, GELU, SOFTMAX, EXPONENTIAL = range(8)
 HIDDEN_ACTIVATIONS = {
     "identity": IDENTITY,
     "relu": RELU,
@@ -17,13 +17,18 @@ HIDDEN_ACTIVATIONS = {
 NEEDS_Z = frozenset({GELU})
 """The hidden activations whose derivative is computed from z; that of all others from the activation's value alone."""
 
-OUTPUT_ACTIVATIONS = {"identity": IDENTITY, "sigmoid": SIGMOID, "softmax": SOFTMAX}
+OUTPUT_ACTIVATIONS = {"identity": IDENTITY, "sigmoid": SIGMOID, "softmax": SOFTMAX, "exp": EXPONENTIAL}
 
 LEAKY_SLOPE = 0.01
 """Slope of leaky_relu for negative arguments (Maas et al. 2013)."""
 
-CROSS_ENTROPY, BINARY_CROSS_ENTROPY, QUADRATIC = range(3)
-LOSSES = {"cross_entropy": CROSS_ENTROPY, "binary_cross_entropy": BINARY_CROSS_ENTROPY, "quadratic": QUADRATIC}
+CROSS_ENTROPY, BINARY_CROSS_ENTROPY, QUADRATIC, POISSON = range(4)
+LOSSES = {
+    "cross_entropy": CROSS_ENTROPY,
+    "binary_cross_entropy": BINARY_CROSS_ENTROPY,
+    "quadratic": QUADRATIC,
+    "poisson": POISSON,
+}
 
 CLASSIFICATION, MULTILABEL, REGRESSION = range(3)
 TASKS = {"classification": CLASSIFICATION, "multilabel": MULTILABEL, "regression": REGRESSION}

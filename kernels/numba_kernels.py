@@ -27,10 +27,12 @@ from fastnn.kernels.codes import (
     BINARY_CROSS_ENTROPY,
     CLASSIFICATION,
     CROSS_ENTROPY,
+    EXPONENTIAL,
     GELU,
     LEAKY_RELU,
     LEAKY_SLOPE,
     MULTILABEL,
+    POISSON,
     RELU,
     SIGMOID,
     SOFTMAX,
@@ -171,6 +173,10 @@ def _activate(z, activation, a, powers):
     elif activation == GELU:
         for j in range(n):
             a[j] *= _normal_cdf(a[j])
+    elif activation == EXPONENTIAL:
+        for j in range(n):
+            scale, rest = _exp_parts(np.float64(a[j]))
+            a[j] = scale + scale * rest
     elif activation == SOFTMAX:
         top, total = np.float64(a[_argmax(a)]), 0.0
         for j in range(n):
@@ -258,6 +264,11 @@ def _row_loss(z, a, best, targets, activation, loss, delta):
         for j in range(n):
             result += max(z[j], real(0)) - z[j] * targets[j] + math.log1p(math.exp(-abs(z[j])))
             delta[j] = a[j] - targets[j]
+    elif loss == POISSON:
+        for j in range(n):
+            delta[j] = a[j] - targets[j]
+            t = np.float64(targets[j])
+            result += (a[j] - t) - t * z[j] + (t * math.log(t) if t > 0.0 else 0.0)
     else:
         along = real(0)
         for j in range(n):
@@ -267,6 +278,9 @@ def _row_loss(z, a, best, targets, activation, loss, delta):
         if activation == SIGMOID:
             for j in range(n):
                 delta[j] *= a[j] * (real(1) - a[j])
+        elif activation == EXPONENTIAL:
+            for j in range(n):
+                delta[j] *= a[j]
         elif activation == SOFTMAX:
             for j in range(n):
                 delta[j] = (delta[j] - along) * a[j]

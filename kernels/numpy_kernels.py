@@ -31,11 +31,13 @@ from fastnn.kernels.codes import (
     BINARY_CROSS_ENTROPY,
     CLASSIFICATION,
     CROSS_ENTROPY,
+    EXPONENTIAL,
     GELU,
     IDENTITY,
     LEAKY_RELU,
     LEAKY_SLOPE,
     MULTILABEL,
+    POISSON,
     RELU,
     SIGMOID,
     SOFTMAX,
@@ -185,8 +187,8 @@ def dense(x, W, b, activation, z, a, team):
     W : (n_in, n_out) real
     b : (n_out,) real, or empty for no bias
     activation : int
-        A code of `fastnn.kernels.codes`: identity, relu, leaky_relu, sigmoid, tanh, gelu, softmax (over each row, in
-        float64 and rounded: libraries differ in the last bits of an exponential, and ReLU networks magnify that).
+        A code of `fastnn.kernels.codes`: identity, relu, leaky_relu, sigmoid, tanh, gelu, exp, softmax (over each row,
+        in float64 and rounded: libraries differ in the last bits of an exponential, and ReLU networks magnify that).
     z, a : (B, n_out) real
         May be the same array where nobody needs `z` afterwards (see `input_gradient`); then only `a` is left.
     """
@@ -206,6 +208,8 @@ def dense(x, W, b, activation, z, a, team):
         np.tanh(z, out=a)
     elif activation == GELU:  # z Phi(z), Hendrycks & Gimpel 2016, the exact form
         np.multiply(z, scipy.special.ndtr(z, out=team.like(z)), out=a)
+    elif activation == EXPONENTIAL:
+        np.exp(z, out=a)
     elif activation == SOFTMAX:
         powers = team.room("powers", z.shape, np.float64)
         np.subtract(z, z.max(axis=1, keepdims=True), out=powers, dtype=np.float64)
@@ -232,9 +236,9 @@ def loss_gradient(z, a, targets, sample_weight, activation, loss, task, delta, l
     With weights w: ``losses[step] = sum_i w_i loss_i``, ``hits[step] = sum_i w_i hit_i``, and
     ``delta = d(sum_i w_i loss_i / sum_i w_i) / dz`` (zero where all weights are). The loss of a sample is a sum over
     its outputs: cross-entropy ``-sum t log a`` (softmax), binary cross-entropy ``-sum t log a + (1 - t) log(1 - a)``
-    (sigmoid), quadratic ``1/2 sum (a - t)^2`` (any output, through softmax's full Jacobian). The first two are taken
-    from the logits z, so that no probability of 0 meets a logarithm; targets of cross-entropy are distributions, rows
-    that add up to 1.
+    (sigmoid), half the Poisson deviance ``sum a - t + t log(t / a)`` (exp), quadratic ``1/2 sum (a - t)^2`` (any,
+    through softmax's full Jacobian). All but the last are taken from the logits z, so that no output of 0 meets a
+    logarithm; targets of cross-entropy are distributions, rows that add up to 1, those of Poisson are not negative.
 
     Parameters
     ----------
@@ -258,10 +262,14 @@ def loss_gradient(z, a, targets, sample_weight, activation, loss, task, delta, l
         row_loss = (z[rows, best] - np.einsum("ij,ij->i", targets, z)) - np.log(a[rows, best])
     elif loss == BINARY_CROSS_ENTROPY:
         row_loss = (np.maximum(z, 0) - z * targets + np.log1p(np.exp(-np.abs(z)))).sum(axis=1)
+    elif loss == POISSON:
+        row_loss = (delta - targets * z + scipy.special.xlogy(targets, targets)).sum(axis=1)
     else:
         row_loss = 0.5 * np.einsum("ij,ij->i", delta, delta)
         if activation == SIGMOID:
             delta *= a * (1 - a)
+        elif activation == EXPONENTIAL:
+            delta *= a
         elif activation == SOFTMAX:  # J = diag(a) - a a'
             delta -= np.einsum("ij,ij->i", delta, a)[:, None]
             delta *= a

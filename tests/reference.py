@@ -7,7 +7,7 @@ here is a KeyError in the suites and not a gap.
 import math
 
 import numpy as np
-from scipy.special import erf, log_softmax, softmax
+from scipy.special import erf, log_softmax, softmax, xlogy
 
 # ---- random numbers: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC11, section 4.3 ----------------
 
@@ -56,6 +56,7 @@ _ACTIVATIONS = {
     "tanh": np.tanh,
     "gelu": lambda z: z * _normal_cdf(z),
     "softmax": lambda z: softmax(z, axis=1),
+    "exp": np.exp,
 }
 _DERIVATIVES = {
     "identity": np.ones_like,
@@ -64,6 +65,7 @@ _DERIVATIVES = {
     "sigmoid": lambda z: _sigmoid(z) * (1 - _sigmoid(z)),
     "tanh": lambda z: 1 - np.tanh(z) ** 2,
     "gelu": lambda z: _normal_cdf(z) + z * _normal_density(z),
+    "exp": np.exp,
 }
 
 
@@ -84,6 +86,8 @@ COMBINATIONS = [  # (loss, output): a likelihood has its own output, the quadrat
     ("quadratic", "identity"),
     ("quadratic", "sigmoid"),
     ("quadratic", "softmax"),
+    ("quadratic", "exp"),
+    ("poisson", "exp"),
 ]
 
 
@@ -93,13 +97,15 @@ def row_losses(loss, output, z, targets):
         return -(targets * log_softmax(z, axis=1)).sum(axis=1)
     if loss == "binary_cross_entropy":  # log(1 + exp(-z)) is -log sigmoid(z)
         return (targets * np.logaddexp(0, -z) + (1 - targets) * np.logaddexp(0, z)).sum(axis=1)
+    if loss == "poisson":  # half the deviance; t log t is 0 for t = 0
+        return (np.exp(z) - targets - targets * z + xlogy(targets, targets)).sum(axis=1)
     return {"quadratic": 0.5 * ((activate(output, z) - targets) ** 2).sum(axis=1)}[loss]
 
 
 def logit_gradients(loss, output, z, targets):
     """Gradient of each sample's loss with respect to its logits."""
     a = activate(output, z)
-    if loss in ("cross_entropy", "binary_cross_entropy"):
+    if loss in ("cross_entropy", "binary_cross_entropy", "poisson"):
         return a - targets
     difference = {"quadratic": a - targets}[loss]
     if output == "softmax":

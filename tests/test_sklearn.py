@@ -24,6 +24,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import fastnn
 import fastnn.sklearn
+from fastnn.interchange import from_sklearn
 from fastnn.sklearn import MLPClassifier, MLPRegressor
 
 NAMES = ("MLPClassifier", "MLPRegressor")
@@ -149,6 +150,26 @@ def test_same_weights_losses_and_answers(case, setting):
     if name == "MLPClassifier":
         np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), rtol=1e-8, atol=1e-12)
         np.testing.assert_allclose(ours.predict_log_proba(X), theirs.predict_log_proba(X), rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_outputs", [1, 2])
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_poisson_regression_is_scikit_learn_s(setting, n_outputs):
+    if (n_outputs, setting) == (2, "lbfgs"):
+        return  # see COMPARABLE
+    X, options = TARGET[0], SETTINGS[setting] | {"batch_size": 60}
+    y = np.random.default_rng(0).poisson(2, (60, n_outputs)).squeeze()
+    theirs, ours = (estimator.fit(X, y) for estimator in pair("MLPRegressor", loss="poisson", **options))
+    assert_same(theirs, ours, rtol=1e-8)
+    np.testing.assert_allclose(ours.predict(X), theirs.predict(X), rtol=1e-8)
+    assert from_sklearn(theirs, backend="numpy").output == "exp"
+    with pytest.raises(ValueError, match="targets of poisson must be at least 0: row 0 holds"):
+        ours.fit(X, y - 100.0)
+
+
+def test_momentum_may_be_1():
+    theirs, ours = pair("MLPClassifier", solver="sgd", momentum=1, learning_rate_init=0.001, batch_size=60)
+    assert_same(theirs.fit(*MULTI), ours.fit(*MULTI))
 
 
 def test_another_alpha_is_not_the_same():
@@ -434,7 +455,7 @@ def test_own_parameters_reach_the_network():
         ({"solver": "newton"}, "'solver' parameter"),
         ({"alpha": -1}, "'alpha' parameter"),
         ({"hidden_layer_sizes": (-3,)}, "at least 1, got -3"),
-        ({"momentum": 1.0, "solver": "sgd"}, "less than 1"),
+        ({"momentum": 1.1, "solver": "sgd"}, "'momentum' parameter"),
         ({"dtype": "int8"}, "dtype"),
         ({"dropout": 2.0}, "dropout"),
         ({"clip_norm": -1.0}, "clip_norm"),
@@ -448,8 +469,8 @@ def test_wrong_parameters(options, words):
 
 
 def test_wrong_use():
-    with pytest.raises(ValueError, match=r"sklearn\.neural_network\.MLPRegressor has 'poisson'"):
-        MLPRegressor("poisson").fit(*TARGET)
+    with pytest.raises(ValueError, match="loss must be one of 'squared_error', 'poisson', got 'gamma'"):
+        MLPRegressor("gamma").fit(*TARGET)
     with pytest.raises(fastnn.BackendError, match="abacus"):
         quick(backend="abacus").fit(*MULTI)
     with pytest.raises(ValueError, match="must not all be zero"):

@@ -26,7 +26,7 @@ __all__ = ["export_onnx"]
 _OPSET, _IR_VERSION = 13, 7
 _SAMPLES = ("float32", "float64", "uint8")
 _LIMIT = 2**31 - 2**20  # bytes of weights: a protobuf file holds less than 2 GiB
-_OPERATORS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softmax": "Softmax"}
+_OPERATORS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softmax": "Softmax", "exp": "Exp"}
 
 
 def export_onnx(network: Network | Estimator, path: str | Path, samples: str = "float32") -> None:

@@ -11,7 +11,7 @@ from fastnn.network import Network
 
 __all__ = ["from_sklearn"]
 
-_NAMES = {"identity": "identity", "logistic": "sigmoid", "tanh": "tanh", "relu": "relu", "softmax": "softmax"}
+_NAMES = {name: name for name in ("identity", "tanh", "relu", "softmax", "exp")} | {"logistic": "sigmoid"}
 
 
 def from_sklearn(estimator: Any, **options: Any) -> Network:

@@ -54,6 +54,8 @@ def to_torch(network: Network | Estimator) -> "torch.nn.Sequential":
     network = as_network(network)
     torch = require("torch", "torch")
     kinds = {name: kind for kind, name in _activations(torch.nn).items()}
+    if network.output not in kinds:
+        raise DataError(f"PyTorch has no module for the output {network.output!r}: export_onnx has it")
     arguments = {"leaky_relu": (LEAKY_SLOPE,), "softmax": (1,)}
     modules: list[Any] = []
     layers = plain_layers(network)

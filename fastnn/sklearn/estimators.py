@@ -31,6 +31,7 @@ from fastnn.sklearn.lbfgs import minimize
 
 __all__ = ["MLPEstimator", "Samples", "dense", "stochastic"]
 
+_LARGEST_MOMENTUM = float(np.nextafter(1, 0))  # scikit-learn takes 1; over a run nothing shows the difference
 _ACTIVATIONS = {"logistic": "sigmoid"}  # other names are the same
 
 
@@ -299,7 +300,8 @@ class MLPEstimator(MLPParameters, BaseEstimator, ABC):
         rate = self.learning_rate_init
         if self.solver == "adam":
             return Adam(rate, self.beta_1, self.beta_2, self.epsilon, **common)
-        return SGD(rate, self.momentum, nesterov=self.nesterovs_momentum and self.momentum > 0, **common)
+        momentum = min(self.momentum, _LARGEST_MOMENTUM)
+        return SGD(rate, momentum, nesterov=self.nesterovs_momentum and momentum > 0, **common)
 
     def _resumed(self) -> TrainingState | None:
         """Where the last run with this solver ended, with the weights as they are now, for data of any kind.

@@ -24,7 +24,7 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):
     hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter, \
     shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping, \
     validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
-        As for `sklearn.neural_network.MLPClassifier`, but for `momentum`, which must be less than 1.
+        As for `sklearn.neural_network.MLPClassifier`, .
     backend : str or None
         numpy, numba, cupy, auto; None: what `fastnn.use_backend`, FASTNN_BACKEND and so on say, else auto.
     threads : int or None
@@ -178,18 +178,21 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):
         return float(accuracy_score(y, self._decide(outputs), sample_weight=weight))
 
 
+_OUTPUTS = {"squared_error": "identity", "poisson": "exp"}  # by the regressor's loss
+
+
 @dataclass(eq=False, repr=False)
 class MLPRegressor(RegressorMixin, MLPEstimator):
-    """Multi-layer perceptron for one or more real targets, with half the squared error as its loss.
+    """Multi-layer perceptron for one or more real targets.
 
     Parameters
     ----------
-    loss : {"squared_error"}
-        scikit-learn's "poisson" is not among fastnn's losses.
+    loss : {"squared_error", "poisson"}
+        Half of the squared error, or of the Poisson deviance with an exponential output, for targets >= 0.
     hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate, learning_rate_init, power_t, max_iter, \
     shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping, \
     validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
-        As for `sklearn.neural_network.MLPRegressor`, but for `momentum`, which must be less than 1.
+        As for `sklearn.neural_network.MLPRegressor`.
     backend, threads, dtype, dropout, clip_norm
         As for `MLPClassifier`.
 
@@ -235,20 +238,18 @@ class MLPRegressor(RegressorMixin, MLPEstimator):
 
     def _check_parameters(self, has_validation_data: bool, incremental: bool) -> None:
         super()._check_parameters(has_validation_data, incremental)
-        if self.loss != "squared_error":
-            raise ValueError(
-                f"loss must be 'squared_error', got {self.loss!r}: sklearn.neural_network.MLPRegressor has 'poisson'"
-            )
+        if self.loss not in _OUTPUTS:
+            raise ValueError(f"loss must be one of {', '.join(map(repr, _OUTPUTS))}, got {self.loss!r}")
 
     def _check_targets(self, y: Any, fresh: bool, classes: Any) -> np.ndarray:
         if fresh:
             self.n_outputs_ = 1 if y.ndim == 1 else y.shape[1]
-            self.out_activation_ = "identity"
+            self.out_activation_ = _OUTPUTS[self.loss]
         return y
 
     @property
     def _loss_factor(self) -> float:
-        return 1 / self.n_outputs_
+        return 1 / self.n_outputs_ if self.loss == "squared_error" else 1.0
 
     def _score(self, outputs: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> float:
         return float(r2_score(y, outputs, sample_weight=weight))

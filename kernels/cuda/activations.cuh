@@ -17,6 +17,7 @@ __device__ __forceinline__ Real activate(int activation, Real z) {
     case SIGMOID: return 1 / (1 + exponential(-z));
     case TANH: return hyperbolic_tangent(z);
     case GELU: return z * normal_cdf(z);
+    case EXPONENTIAL: return exponential(z);
     default: return z;
   }
 }

@@ -49,6 +49,8 @@ __device__ __forceinline__ Counts judge(const REAL* z, const REAL* a, const REAL
       sum += t * z[j];
     else if (loss == BINARY_CROSS_ENTROPY)
       sum += fmax((double)z[j], 0.0) - z[j] * t + log1p(exp(-fabs((double)z[j])));
+    else if (loss == POISSON)
+      sum += (double)a[j] - t - t * z[j] + (t > 0 ? t * log(t) : 0.0);
     else
       sum += 0.5 * ((double)a[j] - t) * ((double)a[j] - t);
     if (task == MULTILABEL) counts.hit += (a[j] >= (REAL)0.5) == (target[j] >= (REAL)0.5);
@@ -70,6 +72,7 @@ __device__ __forceinline__ Counts judge(const REAL* z, const REAL* a, const REAL
   for (int j = lane; j < n; j += LANES) {
     REAL d = a[j] - target[j];
     if (loss == QUADRATIC && activation == SIGMOID) d *= a[j] * (1 - a[j]);
+    if (loss == QUADRATIC && activation == EXPONENTIAL) d *= a[j];
     if (loss == QUADRATIC && activation == SOFTMAX) d = (d - (REAL)slope) * a[j];  // J = diag(a) - a a'
     delta[j] = d * share;
   }
