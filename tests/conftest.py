@@ -4,11 +4,16 @@ FASTNN_REQUIRE names backends, separated by commas, whose absence is a failure i
 backend with its kernels executed by the CPU; what runs on a device is marked ``gpu``.
 """
 
+import signal
+
 import cuda_on_cpu
 import pytest
 import require
 
 from fastnn.backends import READY, available_backends
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as under nohup; processes that tests start would inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=["numpy", "numba", pytest.param("cupy", marks=pytest.mark.gpu), "cuda_on_cpu"])

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -22,7 +24,7 @@ def test_a_thread_ends_when_it_looks():
             with interruption:
                 look_for_interruption()
                 inside.set()
-                asked.wait()
+                assert asked.wait(60)
                 seen.append("goes on until it looks")
                 look_for_interruption()
         except KeyboardInterrupt:
@@ -32,7 +34,7 @@ def test_a_thread_ends_when_it_looks():
 
     thread = threading.Thread(target=work)
     thread.start()
-    inside.wait()
+    assert inside.wait(60)
     interruption.ask()
     look_for_interruption()  # nobody asked this thread
     asked.set()
@@ -46,6 +48,24 @@ def press_ctrl_c():
     """As a terminal does it; which thread it strikes is the interpreter's affair."""
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(0.2)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only there a process inherits that it ignores a signal")
+def test_what_tests_start_can_be_interrupted_where_ctrl_c_is_ignored():
+    """As under nohup, and in a script's background: `conftest` takes that back."""
+    child = "import os, signal; signal.raise_signal(signal.SIGINT); os._exit(3)"
+    program = (
+        f"import conftest, subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', {child!r}]).returncode)"
+    )
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=os.path.dirname(__file__), capture_output=True, text=True, timeout=60
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert done.returncode != 3
+    assert done.stderr.endswith("KeyboardInterrupt\n")
 
 
 def test_ctrl_c_waits_for_what_compiles():
