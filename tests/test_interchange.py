@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import warnings
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -698,10 +699,34 @@ def test_numbers_that_contradict_the_shapes_are_asked_about(tmp_path):
     assert interchange.load_torch(tmp_path / "net", **STATE, order=["fc2", "fc1"]).sizes == (6, 5, 4)
 
 
-def test_many_layers_that_fit_in_no_order_are_soon_refused(tmp_path):
-    layers = {f"{name}.weight": np.zeros((6, 6)) for name in "abcdefghijklmnop"}
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"x.weight": (3, 2), "y.weight": (3, 2)},  # both would have to be the first
+        {"x.weight": (3, 3), "y.weight": (3, 3)},  # a circle of their own
+        {"x1.weight": (3, 2), "x0.weight": (6, 3)},  # by their numbers x0 is before x1
+    ],
+)
+@pytest.mark.parametrize("name", ["{0}", "block{1}.{2}"])
+def test_many_layers_that_fit_in_no_order_are_soon_refused(others, name):
+    layers = {f"{name.format('abcdefghijklmnopqrst'[i], i // 4, 'wxyz'[i % 4])}.weight": (6, 6) for i in range(20)}
+    state = {key: np.zeros(shape) for key, shape in (layers | others).items()}
     with pytest.raises(DataError, match="none is possible"):
-        interchange.from_torch({**layers, "x.weight": np.zeros((3, 2)), "y.weight": np.zeros((3, 2))}, **STATE)
+        interchange.from_torch(state, **STATE)
+
+
+def test_a_plain_dictionary_is_in_no_order_whatever_its_names(tmp_path):
+    """What ``safetensors.torch.load(bytes)`` gives is in another order each time."""
+    net = network((6, 6, 6, 3))
+    state = {}
+    for name, (W, b) in zip(["stem", "body", "head"], net.get_weights(), strict=True):
+        state |= {f"{name}.weight": W.T, f"{name}.bias": b}
+    swapped = {name: state[name] for name in sorted(state, reverse=True)}
+    for plain in (state, swapped):
+        with pytest.raises(DataError, match="more than one is possible"):
+            interchange.from_torch(plain, **STATE)
+    got = interchange.from_torch(OrderedDict(state), **STATE)
+    np.testing.assert_array_equal(got.predict_proba(X), net.predict_proba(X))
 
 
 # ---- the command ----------------------------------------------------------------------------------------------------

@@ -2,8 +2,9 @@
 
 import itertools
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from fastnn.errors import DataError
 from fastnn.interchange.layers import Layer
@@ -47,24 +48,31 @@ def find_order(layers: Mapping[str, Layer]) -> list[str]:
 
 def _orders(layers: Mapping[str, Layer]) -> Iterator[list[str]]:
     """All orders that shapes and numbers allow."""
-    widths = {name: W.shape for name, (W, _) in layers.items()}
-    inputs, outputs = (Counter(shape[side] for shape in widths.values()) for side in (0, 1))
-    if (inputs - outputs).total() > 1:  # of a chain, all inputs but the first layer's are some layer's outputs
-        return
+    shapes = {name: W.shape for name, (W, _) in layers.items()}
     numbered = defaultdict(list)
     for name in layers:
         numbered[re.sub(r"\d+", "0", name)].append(name)
-    queues = [sorted(names, key=lambda name: [*map(int, re.findall(r"\d+", name))]) for names in numbered.values()]
+    dead_ends: set[tuple[Any, ...]] = set()  # without them, layers of one shape would be tried in all permutations
 
-    def go_on(chain: list[str]) -> Iterator[list[str]]:
-        if len(chain) == len(layers):
+    def go_on(chain: list[str], queues: list[list[str]]) -> Iterator[list[str]]:
+        if not queues:
             yield chain
-        for queue in queues:
-            following = next((name for name in queue if name not in chain), None)
-            if following is not None and (not chain or widths[chain[-1]][1] == widths[following][0]):
-                yield from go_on([*chain, following])
+            return
+        width = shapes[chain[-1]][1] if chain else None
+        key = (width, *sorted(tuple(shapes[name] for name in queue) for queue in queues))
+        if key in dead_ends:
+            return
+        is_dead_end = True
+        for i, (name, *others) in enumerate(queues):
+            if width in (None, shapes[name][0]):
+                for order in go_on([*chain, name], [*queues[:i], *([others] if others else []), *queues[i + 1 :]]):
+                    is_dead_end = False
+                    yield order
+        if is_dead_end:
+            dead_ends.add(key)
 
-    yield from go_on([])
+    by_number = [sorted(names, key=lambda name: [*map(int, re.findall(r"\d+", name))]) for names in numbered.values()]
+    yield from go_on([], by_number)
 
 
 def _listed(layers: Mapping[str, Layer]) -> str:

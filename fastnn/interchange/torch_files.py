@@ -82,8 +82,7 @@ def _read_safetensors(path: str | Path) -> dict[str, Any]:
     from safetensors.numpy import load_file
 
     with reading(path, "whole safetensors file of numpy's dtypes"):
-        state = load_file(path)
-    return {name: state[name] for name in sorted(state)}  # sorted by their names, for from_torch: without an order
+        return load_file(path)
 
 
 def _read_pickle(path: str | Path) -> Any:

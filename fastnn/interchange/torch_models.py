@@ -88,9 +88,9 @@ def from_torch(
     ----------
     source : torch.nn.Sequential, or mapping of str to torch.Tensor
         A Sequential, nested or not, of Linear, ReLU, LeakyReLU(0.01), Sigmoid, Tanh, exact GELU, Identity, Dropout,
-        with a Flatten first and a Softmax last. Or tensors ``NAME.weight (n_out, n_in)`` and ``NAME.bias (n_out,)``, in
-        the order of the layers, or a checkpoint that has such tensors under some key. A plain dictionary whose names
-        are sorted, as safetensors gives it, has no order of its own: there the shapes and the numbers in the names
+        with a Flatten first and a Softmax last. Or tensors ``NAME.weight (n_out, n_in)`` and ``NAME.bias (n_out,)``, or
+        a checkpoint that has such tensors under some key. An OrderedDict, as PyTorch's own, is in the order of the
+        layers. A plain dictionary, as safetensors gives it, is in any: there the shapes and the numbers in the names
         have to allow one order alone, or `order` is needed.
     hidden : str, sequence of str or None
         Activations, for a state_dict; of a module they are read.
@@ -122,8 +122,7 @@ def from_torch(
         state = _find_state(source)
         layers = _read_state(state)
         if order is None:
-            has_order = isinstance(state, OrderedDict) or list(state) != sorted(state)
-            order = list(layers) if has_order else find_order(layers)
+            order = list(layers) if isinstance(state, OrderedDict) else find_order(layers)
         return build_network(take_in_order(layers, order), hidden, output, **options)
     torch = require("torch", "torch")
     if not isinstance(source, torch.nn.Module):
