@@ -3,14 +3,15 @@
 import json
 import subprocess
 import sys
+import threading
 from types import ModuleType
 
 import numpy as np
 import pytest
-from fastnn.bench import peers, runner, trainers
-from fastnn.bench.peak import Peak
+from fastnn.bench import peak, peers, runner, trainers
 
 import fastnn
+from fastnn.threads import resolve_threads
 
 SMALL = ["--dataset", "digits", "--samples", "1280", "--rounds", "2", "--batch-sizes", "64"]
 
@@ -49,7 +50,7 @@ def test_command_compares_and_writes(run_main, tmp_path):
     assert "left out" not in output
     content = json.loads(file.read_text())
     assert content["schema_version"] == 1
-    assert content["environment"]["threads"] >= 1
+    assert content["environment"]["threads"] == resolve_threads(None)
     assert [len(seconds) for result in content["results"] for seconds in result["seconds"].values()] == [2] * 6
 
 
@@ -107,6 +108,25 @@ def test_operations_are_counted(task):
     assert task.flops() == 2 * 640 * (2 * 784 * 12 + 3 * 12 * 10)
 
 
-def test_peak_is_of_this_world():
-    """Between one multiply-add a microsecond and 64 lanes x 2 units x 2 operations x 8 GHz."""
-    assert 1e6 < Peak(1)() < 64 * 2 * 2 * 8e9
+def test_peak_is_what_the_tiles_did(monkeypatch):
+    """Each operand is a number that shows in the sums how many products were added up."""
+    operations = []
+
+    def run_once(function, calls):
+        for repeats, a, b, c in calls:
+            a[...], b[...], c[...] = 1, 1, 0
+            function(1, a, b, c)
+            operations.append(2 * repeats * c.sum(dtype=np.float64))
+        return 0.5
+
+    monkeypatch.setattr(peak, "seconds", run_once)
+    assert peak.Peak(2)() == sum(operations) / 0.5
+    assert len(operations) == 2
+    assert min(operations) > 0
+
+
+def test_peak_is_of_threads_that_run_at_the_same_time():
+    """Each waits until the other is there, too."""
+    met = threading.Barrier(2)
+    assert 0 < peak.seconds(met.wait, [(60,), (60,)]) < 60
+    assert not met.broken

@@ -16,6 +16,7 @@ from fastnn.bench import kernel_calls
 from fastnn.kernels import numpy_kernels
 
 from fastnn.step import KERNELS
+from fastnn.threads import resolve_threads
 
 ROOT = Path(__file__).parent.parent
 SIZES, ROWS = (20, 9, 7, 5), 6
@@ -187,5 +188,5 @@ def test_suite_runs_and_writes_what_it_measured(tmp_path):
     assert measured["stats"]["rounds"] >= 3
     notes = measured["extra_info"]
     assert (notes["backend"], notes["dtype"], notes["precision"]) == ("numpy", "float32", None)
-    assert notes["threads"] >= 1
+    assert notes["threads"] == resolve_threads(None)
     assert notes["samples_per_second"] == pytest.approx(64 / measured["stats"]["min"])
