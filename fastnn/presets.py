@@ -31,8 +31,8 @@ DEFAULTS: dict[str, Any] = {
 }
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # The recipe that this project grew from, where it reached 88.97 % on MNIST. Seeds 0 to 10 reach 88.8 % on average,
-    # 88.2 to 89.2; this one was chosen as the best of them, by test accuracy.
+    # The recipe that this project grew from, where it reached 88.97 % on MNIST, as it was: nothing was chosen anew.
+    # Here seeds 0 to 10 reach 88.8 % on average, 88.2 to 89.2.
     "seed": {
         "layers": [784, 512, 512, 512, 10],
         "bias": False,
@@ -43,10 +43,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 0.01,
         "schedule": "exponential(0.999)",
         "weight_decay": 0.015,
-        "seed": 3,
     },
-    # 98 % on MNIST in little time: seeds 0 to 5 reach 98.1 % on average, 97.9 to 98.2. Chosen among 16 recipes by test
-    # accuracy, so those figures are a little kind.
+    # 98 % on MNIST in little time: seeds 0 to 5 reach 98.1 % on average, 97.9 to 98.2. It was first chosen by test
+    # accuracy. On 10,000 training images held out from the other 50,000 it is still the best of four: 97.55 % (standard
+    # deviation of 5 seeds 0.04), with twice the rate 97.54 (0.06), half of it 97.15 (0.10), momentum 0.8 97.13 (0.11).
     "quick": {
         "epochs": 4,
         "optimizer": "sgd",
