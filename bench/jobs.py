@@ -71,6 +71,8 @@ def choose_samples(task: Task, weights: reference.Weights, precision: str | None
     for _ in range(GATE_STEPS):
         distances = reference.distance_to_corners(weights, task.x[left] / 255.0, precision)
         clear = left[np.argsort(distances)[-task.batch_size :]]
+        if len(clear) < task.batch_size:
+            raise fastnn.DataError(f"{len(task.x)} samples are too few for the gate at batch size {task.batch_size}")
         weights, _ = reference.train(weights, task.x / 255.0, task.y, clear, task.batch_size, LEARNING_RATE, precision)
         chosen, left = np.concatenate([chosen, clear]), np.setdiff1d(left, clear)
     return chosen
