@@ -3,9 +3,10 @@
 import contextlib
 import copy
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 from fastnn.callbacks import as_callbacks
@@ -72,8 +73,7 @@ def train_many(
     [5, 5, 5]
     """
     made = [network if isinstance(network, Network) else Network(**network) for network in networks]
-    options = options | {"callbacks": list(options.get("callbacks", ()))}  # an iterator would reach one network alone
-    arguments = [{**options, **own} for own in ([{}] * len(made) if each is None else each)]
+    arguments = [{"callbacks": (), **options, **own} for own in ([{}] * len(made) if each is None else each)]
     if len(arguments) != len(made):
         raise ValueError(f"each must have arguments for {len(made)} networks, got {len(arguments)}")
     if len({id(network) for network in made}) < len(made):
@@ -94,15 +94,22 @@ def train_many(
 
 
 def _with_own_callbacks(arguments: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Callbacks that several networks were given, copied for each: what remembers must not hear of all of them."""
-    lists = [as_callbacks(own["callbacks"]) for own in arguments]
+    """Callbacks that several networks were given, copied for each: what remembers must not hear of all of them.
+
+    An iterator is read once, whoever was given it. Copies of functions are the functions themselves.
+    """
+    given = {id(one["callbacks"]): one["callbacks"] for one in arguments}
+    listed = {key: list(one) if isinstance(one, Iterable) else one for key, one in given.items()}
+    lists = [listed[id(one["callbacks"])] for one in arguments]
+    for callbacks in lists:
+        as_callbacks(callbacks)  # an error where something is not a callback
     uses = Counter(id(callback) for callbacks in lists for callback in callbacks)
     files = Counter(
-        getattr(callback, name)
-        for one in lists
-        for callback in one
+        Path(getattr(callback, name)).resolve()
+        for callbacks in lists
+        for callback in callbacks
         for name in ("path", "folder")
-        if hasattr(callback, name)
+        if isinstance(getattr(callback, name, None), str | Path)
     )
     for file, count in files.items():
         if count > 1:
@@ -110,14 +117,18 @@ def _with_own_callbacks(arguments: list[dict[str, Any]]) -> list[dict[str, Any]]
                 f"{count} networks would write to {file} at the same time: give each a callback with its own file, "
                 "each=[{'callbacks': [...]}, ...]"
             )
+
+    def own(callbacks: list[Any]) -> list[Any]:
+        memo: dict[int, Any] = {}  # what two callbacks of a network have in common, their copies have too
+        return [copy.deepcopy(one, memo) if uses[id(one)] > 1 else one for one in callbacks]
+
     try:
-        own = [[copy.deepcopy(one) if uses[id(one)] > 1 else one for one in callbacks] for callbacks in lists]
+        return [{**one, "callbacks": own(callbacks)} for one, callbacks in zip(arguments, lists, strict=True)]
     except Exception as error:  # whatever the object's own copying raises
         raise ValueError(
             f"a callback that several networks share must be one that can be copied ({error}): give each network its "
             "own, each=[{'callbacks': [...]}, ...]"
         ) from error
-    return [{**one, "callbacks": callbacks} for one, callbacks in zip(arguments, own, strict=True)]
 
 
 def _places(networks: Sequence[Network], threads: int) -> list[tuple[int, AbstractContextManager[None]]]:

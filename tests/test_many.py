@@ -1,5 +1,6 @@
 """`train_many`: networks side by side are what they are one by one; interrupts, errors, and one launch for all."""
 
+import functools
 import json
 import os
 import subprocess
@@ -304,3 +305,57 @@ def test_a_callback_that_cannot_be_shared_is_refused_before_anything_starts(tmp_
         with pytest.raises(ValueError, match=words):
             fastnn.train_many(nets, x, y, callbacks=[callback], epochs=1)
     assert [net.epochs_trained for net in nets] == [0, 0]
+
+
+class Counting:
+    """Ends the training after three epochs: of one network, if it hears of one alone."""
+
+    def __init__(self):
+        self.epochs = 0
+
+    def __call__(self, net, history):
+        self.epochs += 1
+        return self.epochs == 3
+
+
+def iterator_for_each():
+    callbacks = iter([Counting()])
+    return {"each": [{"callbacks": callbacks}] * 3}
+
+
+def one_object_in_three_lists():
+    callback = Counting()
+    return {"each": [{"callbacks": [callback]} for _ in range(3)]}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: {"callbacks": [Counting()]},
+        lambda: {"callbacks": [Counting().__call__]},
+        lambda: {"callbacks": [functools.partial(Counting.__call__, Counting())]},
+        iterator_for_each,
+        one_object_in_three_lists,
+    ],
+    ids=["object", "method", "partial", "iterator", "lists"],
+)
+def test_whatever_remembers_is_each_network_s_own(make):
+    nets = [fastnn.Network([12, 3], seed=seed, backend="numpy") for seed in range(3)]
+    x, y = np.zeros((6, 12), np.float32), np.arange(6) % 3
+    histories = fastnn.train_many(nets, x, y, epochs=5, **make())
+    assert [history.epochs for history in histories] == [3, 3, 3]
+
+
+def test_a_file_is_the_same_however_its_path_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    nets = [fastnn.Network([12, 3], seed=seed, backend="numpy") for seed in range(2)]
+    x, y = np.zeros((6, 12), np.float32), np.arange(6) % 3
+    each = [{"callbacks": [fastnn.CSVLog(path)]} for path in ("log.csv", tmp_path / "log.csv")]
+    with pytest.raises(ValueError, match="2 networks would write"):
+        fastnn.train_many(nets, x, y, each=each, epochs=1)
+    assert not (tmp_path / "log.csv").exists()
+
+
+def test_callbacks_that_are_none_are_refused_as_by_fit():
+    with pytest.raises(ValueError, match="callbacks must be functions or objects"):
+        fastnn.train_many([fastnn.Network([12, 3], backend="numpy")], [[0.0] * 12], [0], callbacks=None)
