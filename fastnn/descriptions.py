@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import re
+import reprlib
 import types
 from collections.abc import Mapping
 from typing import Any
@@ -13,17 +14,24 @@ import numpy as np
 __all__ = ["describe"]
 
 
+_ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
+
+
+@reprlib.recursive_repr("itself")
 def describe(value: Any) -> str:
     """What `value` is and does, without where it lies in memory.
 
     A function is its name and a digest of its bytecode, its constants, and the values of its defaults and of its
     closure: so two lambdas that do different things are told apart. Another version of Python has other bytecode. An
-    object is its class and its attributes.
+    object is its class and its attributes. Sets are sorted: their order is another in every process. What refers to
+    itself, as a function that calls itself, is described once.
     """
     if isinstance(value, types.FunctionType):
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        parts = [_describe_code(value.__code__), *map(describe, [value.__defaults__, value.__kwdefaults__, cells])]
+        parts = map(describe, [value.__code__, value.__defaults__, value.__kwdefaults__, cells])
         return f"{value.__qualname__} {_digest(' '.join(parts).encode())}"
+    if isinstance(value, types.CodeType):
+        return f"{value.co_code.hex()} {value.co_names} {describe(value.co_consts)}"
     if isinstance(value, types.MethodType):
         return f"{describe(value.__func__)} of {describe(value.__self__)}"
     if isinstance(value, functools.partial):
@@ -32,6 +40,8 @@ def describe(value: Any) -> str:
         return f"array {value.dtype.str} {value.shape} {_digest(np.ascontiguousarray(value).tobytes())}"
     if isinstance(value, list | tuple):
         return f"({', '.join(map(describe, value))})"
+    if isinstance(value, set | frozenset):
+        return f"{type(value).__name__} {sorted(map(describe, value))}"
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{key!r}: {describe(item)}' for key, item in value.items())}}}"
     if isinstance(value, type | types.BuiltinFunctionType | types.ModuleType | np.ufunc):
@@ -40,14 +50,10 @@ def describe(value: Any) -> str:
         fields = ((one.name, getattr(value, one.name)) for one in dataclasses.fields(value) if one.repr)
         return f"{type(value).__qualname__}({', '.join(f'{name}={describe(item)}' for name, item in fields)})"
     text = repr(value)
-    if hasattr(value, "__dict__") and re.search(r" at 0x[0-9A-Fa-f]+>", text):
-        return f"{type(value).__qualname__}{describe(vars(value))}"
-    return text
-
-
-def _describe_code(code: types.CodeType) -> str:
-    constants = [_describe_code(one) if isinstance(one, types.CodeType) else repr(one) for one in code.co_consts]
-    return f"{code.co_code.hex()} {code.co_names} {constants}"
+    if not _ADDRESS.search(text):
+        return text
+    state = object.__getstate__(value)  # its attributes, those in slots too
+    return _ADDRESS.sub("", text) if state is None else f"{type(value).__qualname__}{describe(state)}"
 
 
 def _digest(content: bytes) -> str:
