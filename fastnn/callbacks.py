@@ -376,7 +376,7 @@ class LearningRateSchedule(Callback):
     def _choose(self, epoch: int) -> None:
         assert self._run is not None
         base = self._run.optimizer.learning_rate
-        rate = check_finite("learning rate", float(self._function(epoch, base * self._run.rate_factor)))
+        rate = check_finite("learning rate", self._function(epoch, base * self._run.rate_factor))
         if rate <= 0:
             raise ValueError(
                 f"the function of LearningRateSchedule must return a rate > 0, got {rate} in epoch {epoch}"

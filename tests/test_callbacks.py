@@ -324,3 +324,9 @@ def test_callbacks_end_in_their_order_and_checkpoints_last(tmp_path):
 
     fit(network(), Ends("a"), Last(tmp_path / "run.safetensors"), Ends("b"), epochs=1)
     assert ended == ["a", "b", "checkpoint"]
+
+
+@pytest.mark.parametrize("rate", ["0.1", None, [0.1], True, math.nan])
+def test_a_function_of_learning_rates_must_return_numbers(rate):
+    with pytest.raises(ValueError, match="learning rate must be a finite number, got"):
+        fit(network(), fastnn.LearningRateSchedule(lambda epoch, before: rate), epochs=1)

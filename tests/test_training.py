@@ -319,6 +319,7 @@ def test_learning_rates_out_of_range(optimizer, value):
         (lambda: SGD(momentum=1.0), "momentum must be at least 0 and less than 1, got 1.0"),
         (lambda: SGD(momentum=-0.5), "momentum"),
         (lambda: SGD(nesterov=True), "needs a momentum"),
+        (lambda: SGD(momentum=0.9, nesterov="no"), "nesterov must be True or False, got 'no'"),
         (lambda: SGD(weight_decay=-1), "weight_decay must be a finite number >= 0, got -1"),
         (lambda: SGD(weight_decay=math.nan), "weight_decay"),
         (lambda: RMSprop(rho=1), "rho"),
