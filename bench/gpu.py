@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from fastnn.bench import recipe, runner, verdicts
+from fastnn.bench import machine, recipe, runner, verdicts
 from fastnn.bench.recipe import RECIPE
 from fastnn.bench.trainers import LEARNING_RATE, make_fastnn, make_jax, make_torch
 from fastnn.bench.workers import WorkerError
@@ -565,7 +565,7 @@ def environment(choice: BackendChoice, threads: int) -> dict[str, Any]:
             "names ending in tf32": "fastnn precision tf32, PyTorch matmul_precision high, JAX tensorfloat32",
             "NVIDIA_TF32_OVERRIDE": os.environ.get("NVIDIA_TF32_OVERRIDE"),
         },
-        **runner.revision(),
+        **machine.revision(),
     }
 
 

@@ -23,11 +23,20 @@ __all__ = [
     "identity",
     "load_average",
     "package_version",
+    "revision",
     "usable_cores",
 ]
 
-MORE_PACKAGES = (
+PACKAGES = (
     "fastnn-mlp",
+    "numpy",
+    "scipy",
+    "numba",
+    "llvmlite",
+    "jax",
+    "jaxlib",
+    "torch",
+    "scikit-learn",
     "matplotlib",
     "pytest-benchmark",
     "threadpoolctl",
@@ -42,15 +51,13 @@ _PATHS = re.compile(r"_(DIR|PATH|FILE|HOME)$")  # ends of the names of variables
 
 def environment(threads: int) -> dict[str, Any]:
     """What figures measured with so many threads depend on; all of it can be written as JSON."""
-    from fastnn.bench import runner  # it brings multiprocessing, which `fastnn --help` need not wait for
-
     from fastnn.backends import READY, available_backends
 
     backends = available_backends()
     ready = {name: info for name, info in backends.items() if info.state == READY}
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        **runner.revision(),
+        **revision(),
         "platform": f"{platform.system()} {platform.machine()}",
         "kernel": _leading_number(platform.release()),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -64,9 +71,24 @@ def environment(threads: int) -> dict[str, Any]:
         "numba_threading_layer": threading_layer(),
         "device": device(),
         "backends": {name: info.state for name, info in backends.items()},
-        "versions": {package: package_version(package) for package in (*runner.PACKAGES, *MORE_PACKAGES)},
+        "versions": {package: package_version(package) for package in PACKAGES},
         "variables": variables(os.environ),
     }
+
+
+def revision() -> dict[str, Any]:
+    """Commit of the code that runs, and whether it has been changed since; None where git does not know it."""
+
+    def git(*words: str) -> str:
+        command = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")  # it may be installed somewhere in another repository
+        changes = git("status", "--porcelain", "--untracked-files=no")
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changes)}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
 
 
 def identity(environment: Mapping[str, Any]) -> dict[str, Any]:

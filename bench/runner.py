@@ -8,7 +8,6 @@ import json
 import math
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,14 +16,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from fastnn.bench.machine import package_version
+from fastnn.bench.machine import PACKAGES, package_version
 from fastnn.bench.trainers import Make, Task
 from fastnn.bench.workers import Crew
 
 import fastnn
 from fastnn.datasets import Dataset
-
-PACKAGES = ("numpy", "scipy", "numba", "llvmlite", "jax", "jaxlib", "torch", "scikit-learn")
 
 
 class Contender(NamedTuple):
@@ -192,21 +189,6 @@ def environment(threads: int) -> dict[str, Any]:
         "threads": threads,
         "versions": {package: package_version(package) for package in PACKAGES},
     }
-
-
-def revision() -> dict[str, Any]:
-    """Commit of the code that runs, and whether it has been changed since; None where git does not know it."""
-
-    def git(*words: str) -> str:
-        command = ["git", "--no-optional-locks", "-C", str(Path(__file__).parent), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", "__init__.py")  # it may be installed somewhere in another repository
-        changes = git("status", "--porcelain", "--untracked-files=no")
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changes)}
-    except (OSError, subprocess.SubprocessError):
-        return {"commit": None, "dirty": None}
 
 
 def write_json(file: str | Path, content: dict[str, Any]) -> None:

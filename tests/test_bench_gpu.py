@@ -16,7 +16,7 @@ import types
 
 import numpy as np
 import pytest
-from fastnn.bench import gpu, runner, trainers
+from fastnn.bench import gpu, machine, runner, trainers
 from fastnn.bench.workers import WorkerError
 
 import fastnn
@@ -566,7 +566,7 @@ def test_environment_of_a_cuda_device(monkeypatch, git):
 
 def test_commit_without_git(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert runner.revision() == {"commit": None, "dirty": None}
+    assert machine.revision() == {"commit": None, "dirty": None}
 
 
 def test_file_is_named_for_the_device():
