@@ -16,7 +16,7 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 COMMANDS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 INSTALLATION = re.compile(r"python3 -m venv \.venv && \.venv/bin/pip install -q -e \S+ && |\.venv/bin/pip install.*")
 ELSEWHERE = {  # commands that take a minute or more, and where they are run
-    ".venv/bin/fastnn bench\n": "tests/test_harness.py, with less to measure",
+    ".venv/bin/fastnn bench\n": "tests/bench/test_harness.py, with less to measure",
     ".venv/bin/python -m pytest -q\n": "by .ci/run",
 }
 

@@ -5,10 +5,10 @@ have two layers almost everywhere, because numba compiles the step anew for ever
 """
 
 import hashlib
+import os
 import subprocess
 import sys
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -438,6 +438,7 @@ def test_runs_repeat_to_the_bit_in_a_fresh_process(backend):
     cases = [(name, dtype) for name in RUNS for dtype in ("float32", "float64")]
     here = [digest(name, backend, dtype) for name, dtype in cases]
     program = f"import test_gradients as t; print(*[t.digest(n, {backend!r}, d) for n, d in {cases!r}])"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parent)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == here

@@ -60,7 +60,11 @@ def test_what_tests_start_can_be_interrupted_where_ctrl_c_is_ignored():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         done = subprocess.run(
-            [sys.executable, "-c", program], cwd=os.path.dirname(__file__), capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", program],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
     finally:
         signal.signal(signal.SIGINT, before)

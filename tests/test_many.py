@@ -12,8 +12,8 @@ import cuda_on_cpu
 import joblib
 import numpy as np
 import pytest
+from cuda_on_cpu import on_cpu_only
 from fastnn.kernels import cuda_gathering
-from test_cuda import on_cpu_only
 
 import fastnn
 from fastnn.interruption import Interruption

@@ -24,13 +24,14 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pytest
 
 from fastnn import backends
 from fastnn.errors import BackendError
 
 COMPILER = shutil.which(os.environ.get("CXX", "g++"))
 HERE = Path(__file__).parent
-CACHE = HERE.parent / ".pytest_cache" / "cuda_on_cpu"
+CACHE = HERE.parents[1] / ".pytest_cache" / "cuda_on_cpu"
 FLAGS = ["-std=c++17", "-O2", "-march=native", "-fno-strict-aliasing", "-shared", "-fPIC", "-DFASTNN_ON_CPU"]
 LAUNCHER = """
 extern "C" const char* launch_{kernel}(unsigned blocks, unsigned threads, size_t shared, int order, bool together,
@@ -40,6 +41,11 @@ extern "C" const char* launch_{kernel}(unsigned blocks, unsigned threads, size_t
 """
 CUDA = 2  # DLPack's number for such devices
 ORDERS = 7  # of blocks and threads: forwards, backwards, shuffled, and whose turn is how long; see `launch` in on_cpu.h
+
+on_cuda = pytest.mark.parametrize(
+    "backend", [pytest.param("cupy", marks=pytest.mark.gpu), "cuda_on_cpu"], indirect=True
+)
+on_cpu_only = pytest.mark.parametrize("backend", ["cuda_on_cpu"], indirect=True)
 
 PARTS = ("cupy_kernels", "cuda_team", "cuda_persistent", "cuda_gathering", "cuda_stream")
 

@@ -3,7 +3,8 @@
 import cuda_on_cpu
 import numpy as np
 import pytest
-from test_cuda import on_cpu_only, on_cuda, spoil_source  # noqa: F401 - the last is a fixture
+from cuda_on_cpu import on_cpu_only, on_cuda
+from test_cuda import spoil_source  # noqa: F401 - a fixture
 
 import fastnn
 from fastnn.errors import BackendError

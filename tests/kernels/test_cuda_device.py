@@ -25,7 +25,7 @@ from fastnn import BackendError, DeviceMemoryError, available_backends, backends
 from fastnn.backends import IMPORT_FAILED, NO_DEVICE, NOT_INSTALLED, READY, resolve_backend
 from fastnn.cli import main
 
-HERE = Path(__file__).parent
+HERE = Path(fake_cupy.__file__).parent
 LAYER = "fastnn.kernels.cuda_device"
 FRESH = (LAYER, "fastnn.kernels.cuda_stream", "fastnn.kernels.cupy_kernels")
 PAGE = "\n==========\nFailed to import CuPy.\n\nOriginal error:\n  ImportError: libfrob.so.3: not found\n==========\n"

@@ -19,7 +19,7 @@ from fastnn.datasets.catalogue import FileEntry
 from fastnn.errors import DatasetUnavailableError, FileFormatError
 
 REAL_DATA = os.environ.get("FASTNN_DATA_DIR")
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(catalogue.__file__).parents[2]  # where the package lies
 STANDARD = {
     "x_train": "train-images-idx3-ubyte",
     "y_train": "train-labels-idx1-ubyte",

@@ -8,10 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import guard_pages
 import pytest
 from fastnn.kernels import numba_kernels, numba_products, numba_simd
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(guard_pages.__file__).parent
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 needs_mprotect = pytest.mark.skipif(os.name != "posix", reason="needs mprotect")
 needs_host = pytest.mark.skipif(numba_simd.find_host() is None, reason="numba_simd does not know this CPU")

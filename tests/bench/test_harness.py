@@ -182,13 +182,12 @@ def test_a_suspended_worker_ends_with_its_parent():
         "    import test_harness; worker = Worker({}); worker.call(test_harness.used)\n"
         "    print(worker._process.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
-    path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
     done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
         timeout=60,
-        env=os.environ | {"PYTHONPATH": path},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     pid, end = int(done.stdout), time.monotonic() + 10
     while is_running(pid) and time.monotonic() < end:

@@ -7,11 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import cuda_on_cpu
 import numpy as np
 import pytest
 import test_kernels as suite
+from cuda_on_cpu import on_cpu_only, on_cuda
 from fastnn.kernels import cuda_source, numpy_kernels
 from fastnn.kernels.codes import IDENTITY
 from fastnn.kernels.cuda_modules import TILES, Product, all_modules, choose_tile
@@ -20,10 +22,6 @@ import fastnn
 from fastnn import backends
 from fastnn.errors import SettingError
 
-on_cuda = pytest.mark.parametrize(
-    "backend", [pytest.param("cupy", marks=pytest.mark.gpu), "cuda_on_cpu"], indirect=True
-)
-on_cpu_only = pytest.mark.parametrize("backend", ["cuda_on_cpu"], indirect=True)
 REAL = {"float": "float32", "double": "float64"}
 EVERY_TILE = [(real, tile) for real, tiles in TILES.items() for tile in tiles]
 
@@ -281,9 +279,9 @@ def test_kernels_are_clean_under_compute_sanitizer(backend, tool):
     sanitizer = shutil.which("compute-sanitizer", path=f"{os.environ.get('PATH', '')}:/usr/local/cuda/bin")
     if backend != "cupy" or sanitizer is None:
         pytest.skip("there is no device, or no compute-sanitizer")
-    suite_of_one_size = ["-m", "pytest", "-q", "-m", "gpu", "tests/test_kernels.py", "-k", "cupy and 33 and not wrong"]
+    suite_of_one_size = ["-m", "pytest", "-q", "-m", "gpu", suite.__file__, "-k", "cupy and 33 and not wrong"]
     command = [sanitizer, "--tool", tool, "--error-exitcode", "9", sys.executable, *suite_of_one_size]
-    done = subprocess.run(command, cwd=cuda_on_cpu.HERE.parent, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
 
 
@@ -395,7 +393,7 @@ def test_arrays_of_device_and_host_do_not_mix(backend, kernels):
 @on_cpu_only
 def test_every_kernel_of_the_sources_is_launched_somewhere(backend, kernels):
     """None is left that nothing tests."""
-    folder = cuda_on_cpu.HERE.parent / "kernels"
+    folder = Path(numpy_kernels.__file__).parent
     names = set()
     for module in all_modules():
         expanded = cuda_on_cpu.run_compiler(module.text(), "-E") if module.macros[0] == "REAL=float" else ""

@@ -18,7 +18,7 @@ from fastnn.kernels import numpy_kernels
 from fastnn.step import KERNELS
 from fastnn.threads import resolve_threads
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SIZES, ROWS = (20, 9, 7, 5), 6
 RESULTS = {  # places of what each kernel writes
     "gather": [6],
