@@ -5,7 +5,7 @@ from typing import Any
 
 import fastnn
 from fastnn.datasets import Dataset
-from fastnn.optimizers import OPTIMIZERS, Optimizer
+from fastnn.operations import OPTIMIZERS, Optimizer
 from fastnn.presets import DEFAULTS, PRESETS
 
 RECIPE: dict[str, Any] = DEFAULTS | PRESETS["quick"]

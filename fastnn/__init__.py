@@ -25,7 +25,8 @@ from fastnn.errors import (
 from fastnn.history import History
 from fastnn.many import train_many
 from fastnn.network import Network
-from fastnn.optimizers import SGD, Adam, AdamW, RMSprop
+from fastnn.operations import register
+from fastnn.operations.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, RMSprop
 from fastnn.schedules import Constant, Cosine, Exponential, Step
 from fastnn.storage import load
 
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SGD",
+    "Adagrad",
     "Adam",
     "AdamW",
     "BackendError",
@@ -52,7 +54,9 @@ __all__ = [
     "FileFormatError",
     "History",
     "LearningRateSchedule",
+    "Lion",
     "MissingLibraryError",
+    "NAdam",
     "Network",
     "RMSprop",
     "ReduceLROnPlateau",
@@ -63,6 +67,7 @@ __all__ = [
     "datasets",
     "load",
     "plots",
+    "register",
     "set_backend",
     "train_many",
     "use_backend",

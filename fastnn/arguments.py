@@ -3,15 +3,16 @@
 All raise ValueError, with what was expected and what came.
 """
 
-import math
 import numbers
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from fastnn.checks import check_count, check_finite, is_finite
 from fastnn.choices import check_choice
-from fastnn.kernels.codes import HIDDEN_ACTIVATIONS, PRECISIONS, REGRESSION, TASKS
+from fastnn.kernels.codes import PRECISIONS, TASKS
+from fastnn.operations import ACTIVATIONS, hidden_activations
 
 __all__ = [
     "check_count",
@@ -37,24 +38,6 @@ def check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
     return result
 
 
-def check_count(what: str, n: Any, least: int = 1) -> int:
-    if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < least:
-        raise ValueError(f"{what} must be a whole number of at least {least}, got {n!r}")
-    return int(n)
-
-
-def is_finite(value: Any) -> bool:
-    """Whether it is a finite number, which True and "0.1" are not."""
-    return not isinstance(value, bool) and isinstance(value, numbers.Real) and math.isfinite(value)
-
-
-def check_finite(what: str, value: Any, *, least: float = -math.inf) -> float:
-    if not is_finite(value) or value < least:
-        limit = f" >= {least:g}" if least > -math.inf else ""
-        raise ValueError(f"{what} must be a finite number{limit}, got {value!r}")
-    return float(value)
-
-
 def check_precision(precision: Any, dtype: np.dtype) -> str | None:
     if precision is not None:
         check_choice("precision", precision, PRECISIONS)
@@ -68,7 +51,7 @@ def check_hidden(hidden: Any, n_hidden: int) -> tuple[str, ...]:
         raise ValueError(f"hidden must be the name of an activation, or one for each hidden layer, got {hidden!r}")
     names = (hidden,) if isinstance(hidden, str) else tuple(hidden)
     for name in names:
-        check_choice("hidden activation", name, HIDDEN_ACTIVATIONS)
+        check_choice("hidden activation", name, hidden_activations())
     if isinstance(hidden, str):
         return names * n_hidden
     if len(names) != n_hidden:
@@ -109,13 +92,14 @@ def check_rate(rate: Any) -> float:
 
 
 def check_task(task: str | None, output: str) -> int | None:
+    """What the targets mean, as a code; None where that is left to the targets."""
+    possible = ACTIVATIONS[output].tasks
     if task is None:
-        return REGRESSION if output == "exp" else None
-    fitting = {"classification": "softmax, sigmoid or identity", "multilabel": "sigmoid"}
-    fitting["regression"] = "identity, sigmoid or exp"
-    needed = fitting[check_choice("task", task, TASKS)]
-    if output not in needed.replace(" or ", ", ").split(", "):
-        raise ValueError(f"task={task!r} needs output {needed}, the network has output={output!r}")
+        return TASKS[possible[0]] if output == "exp" else None
+    check_choice("task", task, TASKS)
+    if task not in possible:
+        fitting = [name for name, one in ACTIVATIONS.items() if one.output and task in one.tasks]
+        raise ValueError(f"task={task!r} needs output {' or '.join(fitting)}, the network has output={output!r}")
     return TASKS[task]
 
 

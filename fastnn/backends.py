@@ -2,8 +2,8 @@
 
 The order is argument, `use_backend`, `set_backend`, the environment variable FASTNN_BACKEND, auto. An explicit choice
 that cannot be had is an error; only auto looks further. This is the only file that names a backend. One more is a line
-in `_BUILTIN`, or an entry point of the group ``fastnn.backends`` whose value is a module with the functions of
-`fastnn.kernels.numpy_kernels`.
+in `_BUILTIN`, or an entry point of the group ``fastnn.backends`` whose value is a module with functions of the kernel
+contract, `fastnn.kernels.contract`.
 """
 
 import functools
@@ -15,10 +15,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from types import CodeType, ModuleType
+from types import ModuleType
+from typing import cast
 
 from fastnn.choices import check_choice
 from fastnn.errors import BackendError, SettingError
+from fastnn.kernels.contract import KERNELS, Kernels
 from fastnn.measured import recall
 
 __all__ = [
@@ -72,7 +74,7 @@ class BackendChoice:
     name: str
     origin: str
     reason: str
-    kernels: ModuleType
+    kernels: Kernels
 
 
 _context: ContextVar[str | None] = ContextVar("fastnn_backend", default=None)
@@ -196,15 +198,12 @@ def _state(name: str) -> BackendInfo:
 
 
 @functools.cache
-def _inspect(name: str) -> tuple[BackendInfo, ModuleType | None]:
+def _inspect(name: str) -> tuple[BackendInfo, Kernels | None]:
     module, library, remedy = _sources()[name]
     if importlib.util.find_spec(library) is None:
         return BackendInfo(name, NOT_INSTALLED, f"there is no package {library!r}", remedy), None
     try:
-        kernels = importlib.import_module(module)
-        missing = sorted(_contract() - set(dir(kernels)))
-        if missing:
-            raise ImportError(f"{module} lacks these functions of the kernel contract: {', '.join(missing)}")
+        kernels = _complete(importlib.import_module(module))
         device = kernels.device()
     except SettingError:  # the user's, whichever backend is asked for
         raise
@@ -219,9 +218,15 @@ def _inspect(name: str) -> tuple[BackendInfo, ModuleType | None]:
     return BackendInfo(name, READY, device, "", kernels.versions()), kernels
 
 
-def _contract() -> set[str]:
-    """The names of the kernel contract, read from its code: a broken scipy must not break the question."""
-    spec = importlib.util.find_spec("fastnn.kernels.numpy_kernels")
-    assert spec is not None
-    code = spec.loader.get_code(spec.name)  # type: ignore[union-attr]  # loaders of zips and of bytecode have it too
-    return {c.co_name for c in code.co_consts if isinstance(c, CodeType) and not c.co_name.startswith(("_", "<"))}
+def _complete(module: ModuleType) -> Kernels:
+    """The module with the functions of the kernel contract, those that it lacks taken from the reference."""
+    own = [name for name in KERNELS if hasattr(module, name)]
+    if not own:
+        raise ImportError(f"{module.__name__} has none of the functions of the kernel contract: {', '.join(KERNELS)}")
+    if len(own) == len(KERNELS):
+        return cast(Kernels, module)
+    from fastnn.kernels import numpy_kernels
+
+    complete = ModuleType(module.__name__, module.__doc__)
+    vars(complete).update({name: getattr(module if name in own else numpy_kernels, name) for name in KERNELS})
+    return cast(Kernels, complete)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fastnn.arguments import is_finite
+from fastnn.checks import is_finite
 from fastnn.choices import parse_choice
 
 __all__ = ["INITIALIZERS", "Initializer", "as_initializer", "he", "lecun", "normal", "uniform", "xavier"]

@@ -28,9 +28,8 @@ from fastnn.choices import check_choice
 from fastnn.errors import BackendError, DataError, DeviceMemoryError
 from fastnn.history import History
 from fastnn.initializers import Initializer, as_initializer
-from fastnn.kernels.codes import CLASSIFICATION, HIDDEN_ACTIVATIONS, MULTILABEL, OUTPUT_ACTIVATIONS, REGRESSION
-from fastnn.losses import check_loss
-from fastnn.optimizers import Optimizer, as_optimizer
+from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL, REGRESSION
+from fastnn.operations import ACTIVATIONS, Optimizer, as_optimizer, check_loss, output_activations
 from fastnn.parameters import count_biases, count_weights, split_parameters
 from fastnn.schedules import Schedule, as_schedule
 from fastnn.threads import resolve_threads
@@ -128,7 +127,7 @@ class Network:
         self.sizes = check_sizes(sizes)
         n_hidden = len(self.sizes) - 2
         self.hidden = check_hidden(hidden, n_hidden)
-        self.output = check_choice("output activation", output, OUTPUT_ACTIVATIONS)
+        self.output = check_choice("output activation", output, output_activations())
         if output == "softmax" and self.sizes[-1] == 1:
             raise ValueError("softmax over one output is always 1: use output='sigmoid', or two outputs")
         self.bias = bool(bias)
@@ -234,8 +233,7 @@ class Network:
             batch_size,
             loss=loss,
             sample_weight=sample_weight,
-            optimizer=optimizer.constants,
-            weight_decay=optimizer.weight_decay,
+            optimizer=optimizer,
             training=True,
         )
         validate = None
@@ -468,9 +466,9 @@ class Network:
         """The network as `fastnn.step` sees it."""
         from fastnn.step import Layers
 
-        codes = [HIDDEN_ACTIVATIONS[name] for name in self.hidden] + [OUTPUT_ACTIVATIONS[self.output]]
+        load, records = self.kernels.load_activation, (ACTIVATIONS[name] for name in (*self.hidden, self.output))
         dropout = self.dropout if training else (0.0,) * len(self.dropout)
-        return Layers(self._weights, self._biases, tuple(codes), dropout)
+        return Layers(self._weights, self._biases, tuple(load(one, self.dtype) for one in records), dropout)
 
     def generator(self, purpose: str, number: int = 0) -> np.random.Generator:
         """A generator for "weights" or the "order" of an epoch: a function of the seed, the purpose and the number."""

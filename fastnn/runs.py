@@ -18,7 +18,7 @@ from fastnn.errors import DivergedError
 from fastnn.evaluation import Evaluator
 from fastnn.history import History
 from fastnn.kernels.codes import REGRESSION
-from fastnn.optimizers import Optimizer
+from fastnn.operations import Optimizer
 from fastnn.schedules import Schedule
 from fastnn.training import Trainer
 from fastnn.workspace import Workspace
@@ -52,7 +52,7 @@ class TrainingState:
     notes : dict
         The caller's own plain values, see `Checkpoint`.
     arrays : dict of str to numpy.ndarray
-        "parameters" (n_parameters,), and "state1" and "state2" where the optimizer has them.
+        "parameters" (n_parameters,), and as many for each name in the optimizer's `state`.
     """
 
     settings: dict[str, Any]
@@ -131,8 +131,7 @@ class Run:
 
     def state(self) -> TrainingState:
         """Where the run is, between two epochs."""
-        objective, to_numpy = self._space.objective, self.network.kernels.to_numpy
-        arrays = {"parameters": objective.params, "state1": objective.state1, "state2": objective.state2}
+        to_numpy = self.network.kernels.to_numpy
         return TrainingState(
             settings=self._settings(),
             history=copy.deepcopy(self.history),
@@ -141,8 +140,14 @@ class Run:
             rate_factor=self.rate_factor,
             stopped=self._stopped,
             callbacks=[(type(one).__name__, one.state()) for one in self._stateful()],
-            arrays={name: to_numpy(array).copy() for name, array in arrays.items() if array.size},
+            arrays={name: to_numpy(array).copy() for name, array in self._arrays().items()},
         )
+
+    def _arrays(self) -> dict[str, Any]:
+        """Parameters and the optimizer's state, by name."""
+        objective = self._space.objective
+        state = dict(zip(self.optimizer.state, objective.state, strict=True)) if objective.state.size else {}
+        return {"parameters": objective.params} | state
 
     def _settings(self) -> dict[str, Any]:
         return self.network.configuration() | {
@@ -164,22 +169,23 @@ class Run:
             If a setting, the data, or what optimizer and callbacks have to remember is not as it was; then nothing is
             changed.
         """
-        objective, callbacks = self._space.objective, self._stateful()
-        arrays = {"parameters": objective.params, "state1": objective.state1, "state2": objective.state2}
+        callbacks, arrays, kept = self._stateful(), self._arrays(), dict(state.arrays)
+        older = [kept.pop(name) for name in ("state1", "state2") if name in kept]  # as files of version 0.1 call them
+        kept |= dict(zip(self.optimizer.state, older, strict=False))
         was = state.settings or {}
         now = self._settings() if was else {}
         if was and now["schedule"].partition(" ")[0] == was["schedule"]:
             was = was | {"schedule": now["schedule"]}  # older files have a function's name alone
         was = was | {"callbacks": [name for name, _ in state.callbacks]}
-        was |= {name: array.size for name, array in state.arrays.items()}
+        was |= {name: array.size for name, array in kept.items()}
         now = now | {"callbacks": [type(one).__name__ for one in callbacks]}
-        now |= {name: array.size for name, array in arrays.items() if array.size}
+        now |= {name: array.size for name, array in arrays.items()}
         changed = [
             f"{name} {was.get(name)!r}, now {now.get(name)!r}" for name in now | was if was.get(name) != now.get(name)
         ]
         if changed:
             raise ValueError(f"cannot go on with a run of other settings; then and now: {'; '.join(changed)}")
-        for name, array in state.arrays.items():
+        for name, array in kept.items():
             arrays[name][...] = self.network.kernels.asarray(array)
         self.network.epochs_trained = state.epochs_trained
         self.history, self._stopped = copy.deepcopy(state.history), state.stopped

@@ -14,6 +14,7 @@ import numpy as np
 from fastnn.errors import DataError
 from fastnn.kernels import memory, numpy_kernels
 from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL, REGRESSION
+from fastnn.operations import LOSSES
 
 __all__ = [
     "UNKNOWN",
@@ -235,16 +236,17 @@ def as_targets(
         raise DataError(f"expected labels of shape ({n},) or targets of shape ({n}, {n_out}), got {array.shape}")
     _check_finite(array, dtype, "targets")
     rows = _ready(array.reshape(n, n_out), dtype)
-    if loss != "quadratic":
-        largest = math.inf if loss == "poisson" else 1
+    admitted = LOSSES[loss].targets
+    if admitted != "any":
+        largest = math.inf if admitted == "non-negative" else 1
         if rows.min() < 0 or rows.max() > largest:
             row = int(((rows < 0) | (rows > largest)).any(axis=1).argmax())
-            limits = "be at least 0" if loss == "poisson" else "lie between 0 and 1"
+            limits = "be at least 0" if admitted == "non-negative" else "lie between 0 and 1"
             raise DataError(f"targets of {loss} must {limits}: row {row} holds {rows[row].tolist()}")
     sums = rows.sum(axis=1)
-    if loss == "cross_entropy" and np.abs(sums - 1).max() > 1e-3:
+    if admitted == "distribution" and np.abs(sums - 1).max() > 1e-3:
         row = int(np.abs(sums - 1).argmax())
-        raise DataError(f"targets of cross_entropy must add up to 1: row {row} adds up to {sums[row]}")
+        raise DataError(f"targets of {loss} must add up to 1: row {row} adds up to {sums[row]}")
     if task is None or output == "softmax":  # which always chooses a class, whatever the rows add up to
         return Targets(no_labels, rows, _task(rows, output))
     return Targets(no_labels, rows, _check_task(rows, sums, task))

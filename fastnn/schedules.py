@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastnn.arguments import is_finite
+from fastnn.checks import is_finite
 from fastnn.choices import parse_choice
 
 __all__ = ["SCHEDULES", "Constant", "Cosine", "Exponential", "Schedule", "Step", "as_schedule"]

@@ -15,9 +15,9 @@ import functools
 import types
 from typing import Any, NamedTuple
 
-from fastnn.kernels.codes import ADAM, PLAIN_SGD, RMSPROP, SGD
+from fastnn.kernels.codes import OPTIMIZER, PLAIN_SGD
 from fastnn.kernels.numpy_kernels import (
-    adam,
+    apply_optimizer,
     clip,
     dense,
     dense_gradient,
@@ -27,8 +27,6 @@ from fastnn.kernels.numpy_kernels import (
     gather_targets,
     input_gradient,
     loss_gradient,
-    rmsprop,
-    sgd,
 )
 
 KERNELS = (
@@ -41,9 +39,7 @@ KERNELS = (
     "dense_gradient",
     "dense_sgd",
     "clip",
-    "sgd",
-    "rmsprop",
-    "adam",
+    "apply_optimizer",
 )
 
 Array = Any  # of whichever backend
@@ -67,7 +63,7 @@ class Layers(NamedTuple):
 
     weights: tuple[Array, ...]  # (n_l, n_{l+1})
     biases: tuple[Array, ...]  # (n_{l+1},), or empty
-    activations: tuple[int, ...]
+    activations: tuple[Any, ...]  # from `load_activation`
     dropout: tuple[float, ...]  # share of layer l's inputs that is dropped; 0 everywhere outside training
 
 
@@ -84,24 +80,21 @@ class Buffers(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """What is minimised and counted, and the optimizer's constants, arrays and rates."""
+    """What is minimised and counted, and the optimizer with its constants, state and rates."""
 
-    loss: int
+    loss: Any  # from `load_loss`
     task: int
-    optimizer: int
+    update: int  # GRADIENT_ONLY, PLAIN_SGD or OPTIMIZER
+    optimizer: Any  # from `load_optimizer`
     params: Array  # (p,) all parameters; the layers' arrays are views on it
     grads: Array  # (p,), empty for PLAIN_SGD
     dW: tuple[Array, ...]  # noqa: N815 - the field's name; views on grads
     db: tuple[Array, ...]
-    state1: Array  # (p,) velocity or mean; empty where the optimizer has none
-    state2: Array  # (p,) mean square, likewise
-    rates: Array  # (steps, 3) float64, see `sgd` and `adam`
-    beta1: float
-    beta2: float
-    epsilon: float
+    state: Array  # (k, p), a row for each name in the optimizer's `state`
+    rates: Array  # (steps, r) float64: learning rates, and the optimizer's corrections
+    constants: Array  # (c,) float64: the optimizer's hyperparameters
     weight_decay: float
     clip_norm: float  # of the gradient; 0: as it is
-    variant: bool  # nesterov for SGD, decoupled for ADAM
     n_weights: int  # the elements of params that are weights
     losses: Array  # (steps,) float64
     hits: Array  # (steps,) float64
@@ -121,9 +114,8 @@ def loss(step, data, layers, buffers, objective, team):
     """Loss and hits of the mini-batch just seen, and the gradient at the output."""
     d, b, o = data, buffers, objective
     gather_targets(d.labels, d.targets, d.sample_weight, d.order, step, d.batch_size, b.targets, b.sample_weight, team)
-    output = layers.activations[-1]
     loss_gradient(
-        b.z[-1], b.a[-1], b.targets, b.sample_weight, output, o.loss, o.task, b.deltas[-1], o.losses, o.hits, step, team
+        b.z[-1], b.a[-1], b.targets, b.sample_weight, o.loss, o.task, b.deltas[-1], o.losses, o.hits, step, team
     )
 
 
@@ -136,7 +128,7 @@ def backward(step, layers, buffers, objective, team):
             input_gradient(deltas[i], W, layers.activations[i - 1], z[i - 1], a[i], deltas[i - 1], team)
             if layers.dropout[i] > 0.0:
                 dropout(deltas[i - 1], layers.dropout[i], buffers.stream, step, i, deltas[i - 1], team)
-        if objective.optimizer == PLAIN_SGD:
+        if objective.update == PLAIN_SGD:
             dense_sgd(x[i], deltas[i], objective.rates, step, objective.weight_decay, W, b, team)
         else:
             dense_gradient(x[i], deltas[i], objective.dW[i], objective.db[i], team)
@@ -145,15 +137,12 @@ def backward(step, layers, buffers, objective, team):
 def update(step, objective, team):
     """What the optimizer makes of the gradient; nothing after GRADIENT_ONLY and PLAIN_SGD."""
     o = objective
-    p, g, m, s = o.params, o.grads, o.state1, o.state2
     if o.clip_norm > 0.0:
-        clip(g, o.clip_norm, team)
-    if o.optimizer == SGD:
-        sgd(p, g, m, o.rates, step, o.beta1, o.variant, o.weight_decay, o.n_weights, team)
-    elif o.optimizer == RMSPROP:
-        rmsprop(p, g, s, o.rates, step, o.beta2, o.epsilon, o.weight_decay, o.n_weights, team)
-    elif o.optimizer == ADAM:
-        adam(p, g, m, s, o.rates, step, o.beta1, o.beta2, o.epsilon, o.weight_decay, o.variant, o.n_weights, team)
+        clip(o.grads, o.clip_norm, team)
+    if o.update == OPTIMIZER:
+        apply_optimizer(
+            o.params, o.grads, o.state, o.optimizer, o.rates, step, o.constants, o.weight_decay, o.n_weights, team
+        )
 
 
 def train_steps(first, last, data, layers, buffers, objective, team):

@@ -15,8 +15,8 @@ from fastnn.errors import FileFormatError
 from fastnn.files import atomic_path, reading
 from fastnn.history import History
 from fastnn.kernels.codes import TASKS
-from fastnn.losses import check_loss
 from fastnn.network import Network
+from fastnn.operations import check_loss
 from fastnn.parameters import count_biases, count_weights, split_parameters
 from fastnn.threads import resolve_threads
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastnn.errors import DivergedError
 from fastnn.interruption import look_for_interruption
-from fastnn.optimizers import Optimizer
+from fastnn.operations import Optimizer
 from fastnn.schedules import Schedule
 from fastnn.step import bind
 from fastnn.workspace import Workspace

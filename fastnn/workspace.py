@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.kernels.codes import GRADIENT_ONLY, LOSSES, NEEDS_Z, PLAIN_SGD, REGRESSION
-from fastnn.optimizers import Constants
+from fastnn.kernels.codes import GRADIENT_ONLY, OPTIMIZER, PLAIN_SGD, REGRESSION
+from fastnn.operations import ACTIVATIONS, LOSSES, Optimizer
+from fastnn.operations.optimizers import SGD
 from fastnn.parameters import count_weights, split_parameters
 from fastnn.samples import Targets, as_sample_weight, as_targets, read_samples
 from fastnn.sparse import SparseSamples, is_sparse, read_sparse
@@ -23,7 +24,6 @@ __all__ = ["Workspace"]
 
 Arrays = tuple[Any, ...]
 _FAR = 50  # samples so many times as large as those of the training are on another scale
-EVALUATION = Constants(GRADIENT_ONLY)  # what a workspace is for if no optimizer is named
 
 
 class Workspace:
@@ -37,8 +37,8 @@ class Workspace:
     rows : int
         Samples a mini-batch; limited to those there are.
     loss : str
-    optimizer : Constants
-    weight_decay : float
+    optimizer : Optimizer or None
+        None: the gradient is all that is wanted.
     training : bool
         With gradients.
     dropout : bool
@@ -61,8 +61,7 @@ class Workspace:
         *,
         loss: str = "quadratic",
         sample_weight: Any = None,
-        optimizer: Constants = EVALUATION,
-        weight_decay: float = 0.0,
+        optimizer: Optimizer | None = None,
         training: bool = False,
         dropout: bool = True,
         task: int | None = None,
@@ -88,7 +87,7 @@ class Workspace:
         self._given = (*parts, targets.labels, targets.rows, self.weights)
         self._sparse: SparseSamples | None = None
         self.data = self._make_data(samples, targets)
-        self.objective = self._make_objective(LOSSES[loss], optimizer, weight_decay, training)
+        self.objective = self._make_objective(loss, optimizer, training)
         self._stream = self._asarray(np.zeros(3, np.uint32))
         self._prepared: set[Callable] = set()
 
@@ -233,7 +232,10 @@ class Workspace:
         # A hidden layer's derivative needs the outputs before dropout too; of the samples, each member drops a share.
         x = [new(sizes[i]) if layers.dropout[i] > 0 else a[i] for i in range(last + 1)]
         # Some derivatives and the loss need z.
-        z = [new(sizes[i + 1]) if i == last or layers.activations[i] in NEEDS_Z else a[i + 1] for i in range(last + 1)]
+        z = [
+            new(sizes[i + 1]) if i == last or ACTIVATIONS[self.network.hidden[i]].needs_z else a[i + 1]
+            for i in range(last + 1)
+        ]
         deltas = tuple(new(n) for n in sizes[1:])
         weighted = self.rows if self.weights.size else 0
         return Buffers(a, tuple(x), tuple(z), deltas, new(sizes[-1]), self._zeros(weighted), self._stream)
@@ -243,27 +245,26 @@ class Workspace:
         x = shared.x if shared.x[0] is not shared.a[0] else (own, *shared.x[1:])
         return shared._replace(a=(own, *shared.a[1:]), x=x)
 
-    def _make_objective(self, loss: int, optimizer: Constants, weight_decay: float, training: bool) -> Objective:
-        network, n = self.network, self.network.parameters.size
-        grads = self._zeros(n if training and optimizer.code != PLAIN_SGD else 0)
+    def _make_objective(self, loss: str, optimizer: Optimizer | None, training: bool) -> Objective:
+        network, n, kernels = self.network, self.network.parameters.size, self.network.kernels
+        update = GRADIENT_ONLY if optimizer is None else PLAIN_SGD if optimizer.is_plain_sgd else OPTIMIZER
+        optimizer = optimizer or SGD()
+        grads = self._zeros(n if training and update != PLAIN_SGD else 0)
         dW, db = split_parameters(grads, network.sizes, network.bias)
         return Objective(
-            loss=loss,
+            loss=kernels.load_loss(LOSSES[loss], ACTIVATIONS[network.output], network.dtype),
             task=self.task,
-            optimizer=optimizer.code,
+            update=update,
+            optimizer=kernels.load_optimizer(optimizer, network.dtype),
             params=network.parameters,
             grads=grads,
             dW=dW,
             db=db,
-            state1=self._zeros(n if optimizer.has_state1 else 0),
-            state2=self._zeros(n if optimizer.has_state2 else 0),
-            rates=self._asarray(np.ones((self.steps, 3))),
-            beta1=optimizer.beta1,
-            beta2=optimizer.beta2,
-            epsilon=optimizer.epsilon,
-            weight_decay=weight_decay,
-            clip_norm=optimizer.clip_norm,
-            variant=optimizer.variant,
+            state=self._zeros(len(optimizer.state), n if update == OPTIMIZER else 0),
+            rates=self._asarray(np.ones((self.steps, optimizer.rates(np.ones(1), np.zeros(1)).shape[1]))),
+            constants=self._asarray(optimizer.constants),
+            weight_decay=optimizer.weight_decay,
+            clip_norm=optimizer.clip_norm or 0.0,
             n_weights=count_weights(network.sizes),
             losses=self._asarray(np.zeros(self.steps)),
             hits=self._asarray(np.zeros(self.steps)),

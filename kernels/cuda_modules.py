@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from fastnn.kernels.codes import PRECISIONS
-from fastnn.kernels.cuda_source import Module
+from fastnn.kernels.cuda_source import Module, update_text
+
+from fastnn.operations import OPTIMIZERS, Optimizer
+from fastnn.operations.optimizers import SGD
 
 __all__ = ["REALS", "TILES", "Product", "Tile", "all_modules", "choose_tile", "module"]
 
@@ -91,17 +94,31 @@ def choose_tile(product: Product, real: str, precision: str | None, multiprocess
 
 
 def module(
-    file: str, real: str, precision: str | None = None, tile: Tile | None = None, together: bool = False
+    file: str,
+    real: str,
+    precision: str | None = None,
+    tile: Tile | None = None,
+    together: bool = False,
+    update: str = "",
 ) -> Module:
-    """A source for one type; where it has matrix products also for a precision, and for a tile."""
+    """A source for one type; where it has matrix products also for a precision and a tile; or for an optimizer."""
     macros = (f"REAL={real}", *((precision.upper(),) if precision else ()), *(tile.macros() if tile else ()))
-    return Module(file, macros, together)
+    return Module(file, macros, together, update)
+
+
+def _optimizers() -> Iterator[Optimizer]:
+    """One for each formula that the registered optimizers have by default, and SGD's with momentum."""
+    yield from (kind() for kind in OPTIMIZERS.values())
+    yield from (SGD(momentum=0.9), SGD(momentum=0.9, nesterov=True))
 
 
 def all_modules() -> Iterator[Module]:
     """Everything that can come to be compiled."""
     for real in REALS.values():
-        yield from (module(file, real) for file in ("batch.cu", "loss.cu", "optimizers.cu"))
+        yield from (module(file, real) for file in ("batch.cu", "loss.cu", "gradients.cu"))
+        yield from (
+            module("optimizers.cu", real, update=text) for text in dict.fromkeys(map(update_text, _optimizers()))
+        )
         for precision in (None, *PRECISIONS) if real == "float" else (None,):
             if real == "float":
                 yield module("persistent.cu", real, precision, together=True)

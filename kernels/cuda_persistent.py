@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from fastnn.kernels.codes import NEEDS_Z, PLAIN_SGD, SGD
 from fastnn.kernels.cuda_device import asarray, load, multiprocessors, resident_blocks, shared_limit, to_numpy, zeros
 from fastnn.kernels.cuda_gathering import current
 from fastnn.kernels.cuda_modules import module
 from fastnn.kernels.cuda_stream import StreamedSamples
 
 from fastnn.errors import BackendError
+from fastnn.operations.optimizers import SGD
 
 __all__ = ["Launch", "find_obstacle", "run_together"]
 
@@ -52,12 +52,12 @@ def find_obstacle(member: Any, data: Any, layers: Any, buffers: Any, objective: 
     """Why this network cannot be trained by one launch; None if it can."""
     if member.real != "float":
         return "it is for float32 alone"
-    if objective.optimizer not in (PLAIN_SGD, SGD):
+    if not isinstance(objective.optimizer.record, SGD) or objective.clip_norm:
         return "it is for SGD, with or without momentum, alone"
     if any(layers.dropout) or data.sample_weight.size:
         return "it has neither dropout nor sample weights"
-    if not NEEDS_Z.isdisjoint(layers.activations):
-        return "it does not have gelu"
+    if any(one.record.needs_z for one in layers.activations[:-1]):
+        return "it has no activation whose derivative is computed from z"
     if len(layers.weights) > _MAX_LAYERS:
         return f"it is for at most {_MAX_LAYERS} layers of weights"
     if isinstance(data.x, StreamedSamples) or data.x.dtype.name not in ("uint8", "float32"):
@@ -70,7 +70,7 @@ def find_obstacle(member: Any, data: Any, layers: Any, buffers: Any, objective: 
 def _size(member: Any, data: Any, layers: Any, buffers: Any, objective: Any) -> Size:
     sizes = (*(W.shape[0] for W in layers.weights), layers.weights[-1].shape[1])
     scratch = _THREADS // 32 * 128 if member.precision else 0
-    return Size(sizes, len(buffers.a[0]), data.x.dtype.itemsize, objective.state1.size > 0, scratch)
+    return Size(sizes, len(buffers.a[0]), data.x.dtype.itemsize, objective.state.size > 0, scratch)
 
 
 def shared_bytes(size: Size, blocks: int, buffers: int) -> int:
@@ -226,15 +226,16 @@ def _describe(size: Size, data: Any, layers: Any, objective: Any) -> np.ndarray:
     )
     for name in ("rates", "params", "losses", "hits"):
         job[name] = _address(getattr(objective, name))
-    job["velocity"], job["has_velocity"], job["nesterov"] = _address(objective.state1), size.velocity, objective.variant
+    optimizer = objective.optimizer.record
+    job["velocity"], job["has_velocity"], job["nesterov"] = _address(objective.state), size.velocity, optimizer.nesterov
     job["n_layers"], job["rows"], job["batch_size"] = len(layers.weights), size.rows, data.batch_size
     job["has_labels"], job["has_bias"] = data.labels.size > 0, layers.biases[0].size > 0
-    job["loss"], job["task"], job["scale"], job["shift"] = objective.loss, objective.task, data.scale, data.shift
-    job["momentum"], job["weight_decay"] = objective.beta1, objective.weight_decay
+    job["loss"], job["task"], job["scale"], job["shift"] = objective.loss.code, objective.task, data.scale, data.shift
+    job["momentum"], job["weight_decay"] = optimizer.momentum, objective.weight_decay
     start = _address(objective.params)
     for i, (W, b, activation) in enumerate(zip(layers.weights, layers.biases, layers.activations, strict=True)):
         bias = (_address(b) - start) // 4 if b.size else 0
-        job["layers"][i] = (*W.shape, activation, (_address(W) - start) // 4, bias)
+        job["layers"][i] = (*W.shape, activation.code, (_address(W) - start) // 4, bias)
     return job
 
 

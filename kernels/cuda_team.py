@@ -68,6 +68,11 @@ class Member:
         if size:
             self.start(file, kernel, -(-size // _THREADS), _THREADS, 0, *arguments)
 
+    def apply(self, update: str, size: int, *arguments: Any) -> None:
+        """Launch the optimizer whose formula is `update`."""
+        compiled = module("optimizers.cu", self.real, update=update)
+        self._start(compiled, "apply_optimizer", -(-size // _THREADS), _THREADS, 0, arguments)
+
     def multiply(self, kernel: str, product: Product, *arguments: Any) -> None:
         """Launch a kernel that computes a matrix product."""
         tile = choose_tile(product, self.real, self.precision, multiprocessors())
@@ -117,7 +122,7 @@ class Member:
             self._launches[_key(called)].run(first, last)
             return
         data = called[1]
-        self.start("optimizers.cu", "set_counter", 1, 1, 0, self.counter, first)
+        self.start("gradients.cu", "set_counter", 1, 1, 0, self.counter, first)
         streamed = isinstance(data.x, StreamedSamples)
         spans = data.x.feed(data.order, data.batch_size, first, last) if streamed else [(first, last)]
         for begin, end in spans:
@@ -128,7 +133,7 @@ class Member:
 
     def _work(self, work: Work, n: int) -> None:
         work(n)
-        self.start("optimizers.cu", "advance_counter", 1, 1, 0, self.counter, n)
+        self.start("gradients.cu", "advance_counter", 1, 1, 0, self.counter, n)
 
     def _replay(self, work: Work, count: int, called: tuple) -> None:
         key = _key(called)
@@ -151,7 +156,7 @@ def _key(called: tuple) -> tuple:
 def _trains(called: tuple) -> bool:
     """Whether it is the entry of the step that changes parameters."""
     function, *_, objective, _ = called
-    return function.__name__ == "train_steps" and objective.optimizer != GRADIENT_ONLY
+    return function.__name__ == "train_steps" and objective.update != GRADIENT_ONLY
 
 
 def asked_plan() -> str | None:

@@ -1,4 +1,4 @@
-"""The kernels on a CUDA device. The contract and the specification of each are in `fastnn.kernels.numpy_kernels`.
+"""The kernels on a CUDA device. The contract, with the specification of each, is `fastnn.kernels.contract`.
 
 Each function here launches a kernel of ``cuda/``: it says how many blocks, and in which tiles a matrix product goes.
 `cuda_device` does the launching.
@@ -10,11 +10,11 @@ Each function here launches a kernel of ``cuda/``: it says how many blocks, and 
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from fastnn.kernels.codes import IDENTITY, PRECISIONS, SOFTMAX
-from fastnn.kernels.cuda_device import (
+from fastnn.kernels.codes import PRECISIONS
+from fastnn.kernels.cuda_device import (  # noqa: F401 - some are functions of the contract as they are
     asarray,
     capability,
     free_memory,
@@ -29,45 +29,52 @@ from fastnn.kernels.cuda_device import device as describe_device
 from fastnn.kernels.cuda_gathering import Gathering, current
 from fastnn.kernels.cuda_modules import REALS, Product
 from fastnn.kernels.cuda_persistent import run_together
+from fastnn.kernels.cuda_source import code_of, update_text
 from fastnn.kernels.cuda_stream import StreamedSamples
 from fastnn.kernels.cuda_team import Member, asked_plan
 from fastnn.kernels.threads import limit_blas_threads
 
 from fastnn.errors import SettingError
-
-__all__ = [
-    "adam",
-    "as_source",
-    "asarray",
-    "clip",
-    "compile",
-    "dense",
-    "dense_gradient",
-    "dense_sgd",
-    "device",
-    "dropout",
-    "from_dlpack",
-    "gather",
-    "gather_targets",
-    "input_gradient",
-    "launch",
-    "limit_threads",
-    "loss_gradient",
-    "make_team",
-    "plan",
-    "precisions",
-    "prepare",
-    "rmsprop",
-    "sgd",
-    "side_by_side",
-    "synchronize",
-    "to_numpy",
-    "versions",
-    "zeros",
-]
+from fastnn.operations import ACTIVATIONS, LOSSES, Activation, Loss, Optimizer
 
 _WARPS = 32  # of the one block that sums up the loss
 _BLOCKS = 64  # at most, that sum up the gradient's squares: each thread reads their sums
+
+
+class LoadedActivation(NamedTuple):
+    """An activation and its code in the compiled sources."""
+
+    record: Activation
+    code: int
+
+
+class LoadedLoss(NamedTuple):
+    """The codes of a loss and of the output activation that it follows."""
+
+    code: int
+    output: int
+
+
+class LoadedOptimizer(NamedTuple):
+    """An optimizer and its formula in CUDA C++."""
+
+    record: Optimizer
+    update: str
+
+
+# ---- operations -----------------------------------------------------------------------------------------------------
+
+
+def load_activation(activation: Activation, dtype: np.dtype) -> LoadedActivation:
+    return LoadedActivation(activation, code_of(activation.name, ACTIVATIONS))
+
+
+def load_loss(loss: Loss, output: Activation, dtype: np.dtype) -> LoadedLoss:
+    return LoadedLoss(code_of(loss.name, LOSSES), code_of(output.name, ACTIVATIONS))
+
+
+def load_optimizer(optimizer: Optimizer, dtype: np.dtype) -> LoadedOptimizer:
+    return LoadedOptimizer(optimizer, update_text(optimizer))
 
 
 # ---- the batch ------------------------------------------------------------------------------------------------------
@@ -95,9 +102,8 @@ def dropout(x, rate, stream, step, layer, out, team):
 
 def dense(x, W, b, activation, z, a, team):
     (rows, n_in), n_out = x.shape, W.shape[1]
-    softmax = activation == SOFTMAX
-    fused = IDENTITY if softmax else activation
-    arguments = (x, W, b, int(b.size > 0), fused, z, z if softmax else a, rows, n_in, n_out)
+    softmax = activation.record.name == "softmax"  # which no formula has, so that z comes out as it is
+    arguments = (x, W, b, int(b.size > 0), activation.code, z, z if softmax else a, rows, n_in, n_out)
     team.multiply("dense", Product(rows, n_out, n_in, a_by_k=True, b_by_k=False), *arguments)
     if softmax:
         team.each("loss.cu", "softmax", 32 * rows, z, a, rows, n_out)
@@ -106,10 +112,10 @@ def dense(x, W, b, activation, z, a, team):
 # ---- loss -----------------------------------------------------------------------------------------------------------
 
 
-def loss_gradient(z, a, targets, sample_weight, activation, loss, task, delta, losses, hits, step, team):
+def loss_gradient(z, a, targets, sample_weight, loss, task, delta, losses, hits, step, team):
     rows, columns = a.shape
     warps = min(_WARPS, rows)
-    codes = (int(sample_weight.size > 0), activation, loss, task)
+    codes = (int(sample_weight.size > 0), loss.output, loss.code, task)
     results = (delta, losses, hits, team.counter, step, rows, columns)
     arrays = (z, a, targets, sample_weight)
     team.start("loss.cu", "loss_gradient", 1, 32 * warps, 8 * warps, *arrays, *codes, *results)
@@ -121,7 +127,7 @@ def loss_gradient(z, a, targets, sample_weight, activation, loss, task, delta, l
 def input_gradient(delta, W, activation, z, a, dX, team):
     (n_in, n_out), rows = W.shape, len(delta)
     product = Product(rows, n_in, n_out, a_by_k=True, b_by_k=True)
-    team.multiply("input_gradient", product, delta, W, activation, z, a, dX, rows, n_in, n_out)
+    team.multiply("input_gradient", product, delta, W, activation.code, z, a, dX, rows, n_in, n_out)
 
 
 def dense_gradient(x, delta, dW, db, team):
@@ -133,7 +139,7 @@ def dense_gradient(x, delta, dW, db, team):
 def dense_sgd(x, delta, rates, step, weight_decay, W, b, team):
     (rows, n_in), n_out = x.shape, delta.shape[1]
     product = Product(n_in, n_out, rows, a_by_k=False, b_by_k=False)
-    rate = (rates, team.counter, step, float(weight_decay))
+    rate = (rates, rates.shape[1], team.counter, step, float(weight_decay))
     team.multiply("dense_sgd", product, x, delta, *rate, W, b, int(b.size > 0), rows, n_in, n_out)
 
 
@@ -144,27 +150,13 @@ def clip(grads, max_norm, team):
     threads = 256
     blocks = min(_BLOCKS, -(-grads.size // threads))
     sums = team.sums(blocks)
-    team.start("optimizers.cu", "sum_squares", blocks, threads, 8 * threads // 32, grads, sums, grads.size)
-    team.each("optimizers.cu", "clip", grads.size, grads, sums, blocks, float(max_norm), grads.size)
+    team.start("gradients.cu", "sum_squares", blocks, threads, 8 * threads // 32, grads, sums, grads.size)
+    team.each("gradients.cu", "clip", grads.size, grads, sums, blocks, float(max_norm), grads.size)
 
 
-def sgd(params, grads, velocity, rates, step, momentum, nesterov, weight_decay, n_weights, team):
-    constants = (float(momentum), int(nesterov), float(weight_decay), n_weights, params.size)
-    team.each("optimizers.cu", "sgd", params.size, params, grads, velocity, rates, team.counter, step, *constants)
-
-
-def rmsprop(params, grads, mean_square, rates, step, rho, epsilon, weight_decay, n_weights, team):
-    constants = (float(rho), float(epsilon), float(weight_decay), n_weights, params.size)
-    arrays = (params, grads, mean_square, rates, team.counter)
-    team.each("optimizers.cu", "rmsprop", params.size, *arrays, step, *constants)
-
-
-def adam(
-    params, grads, mean, mean_square, rates, step, beta1, beta2, epsilon, weight_decay, decoupled, n_weights, team
-):
-    decay = (float(weight_decay), int(decoupled), n_weights, params.size)
-    arrays = (params, grads, mean, mean_square, rates, team.counter)
-    team.each("optimizers.cu", "adam", params.size, *arrays, step, float(beta1), float(beta2), float(epsilon), *decay)
+def apply_optimizer(params, grads, state, optimizer, rates, step, constants, weight_decay, n_weights, team):
+    arrays = (params, grads, state, rates, rates.shape[1], team.counter, step, constants)
+    team.apply(optimizer.update, params.size, *arrays, float(weight_decay), n_weights, params.size)
 
 
 # ---- the host's side ------------------------------------------------------------------------------------------------

@@ -136,13 +136,15 @@ def inline(function: Callable) -> Callable:
     return numba.njit(inline="always", error_model="numpy")(function)
 
 
-def compile_for_c(function: Callable, signature: Any, real: type) -> Any:
+def compile_for_c(function: Callable, signature: Any, real: type, digest: str = "", **names: Any) -> Any:
     """Compile a function for C callers and one real type, in place of its module's `real` and `size`.
 
-    Compiled and kept under a name of its own: numba would not tell the types apart, which are not in the signature.
+    `names` are other globals to replace, `digest` tells those apart. Compiled and kept under a name of its own: numba
+    would not tell the types apart, which are not in the signature.
     """
-    name, size = f"{function.__name__}_{real.__name__}", np.dtype(real).itemsize
-    typed = types.FunctionType(function.__code__, {**function.__globals__, "real": real, "size": size}, name)
+    name, size = f"{function.__name__}_{real.__name__}_{digest}", np.dtype(real).itemsize
+    globals_ = {**function.__globals__, "real": real, "size": size, **names}
+    typed = types.FunctionType(function.__code__, globals_, name)
     typed.__qualname__, typed.__module__ = name, function.__module__
     compiled = CFunc(typed, normalize_signature(signature), {}, {"error_model": "numpy"})
     if CACHE_FOLDER is not None:

@@ -23,22 +23,12 @@ import numba
 import numpy as np
 import scipy
 from fastnn.kernels import memory
-from fastnn.kernels.codes import (
-    BINARY_CROSS_ENTROPY,
-    CLASSIFICATION,
-    CROSS_ENTROPY,
-    EXPONENTIAL,
-    GELU,
-    LEAKY_RELU,
-    LEAKY_SLOPE,
-    MULTILABEL,
-    POISSON,
-    RELU,
-    SIGMOID,
-    SOFTMAX,
-    TANH,
-)
+from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL
 from fastnn.kernels.numba_cache import compile, out_of_reach
+from fastnn.kernels.numba_operations import call, call_for_float
+from fastnn.kernels.numba_operations import load_activation as load_activation  # of the contract, as the next two are
+from fastnn.kernels.numba_operations import load_loss as load_loss
+from fastnn.kernels.numba_operations import load_optimizer as load_optimizer
 from fastnn.kernels.numba_products import PRECISE_PRODUCTS, choose, load, product
 from fastnn.kernels.numba_simd import HOST
 from fastnn.kernels.numba_team import Team, address_of, assemble, prefetch, share, wait
@@ -123,15 +113,15 @@ def dropout(x, rate, stream, step, layer, out, team):
 
 @compile
 def dense(x, W, b, activation, z, a, team):
-    rows, columns = _share_outputs(z, activation == SOFTMAX, team)
+    rows, columns = _share_outputs(z, activation.by_rows, team)
     product(team.multiply, 1.0, x, False, W, x.shape[1], 0.0, z, rows, columns, team.scratch)
     bias = b[columns[0] : columns[1]]
     for i in range(rows[0], rows[1]):
-        row = z[i, columns[0] : columns[1]]
+        row, out = z[i, columns[0] : columns[1]], a[i, columns[0] : columns[1]]
         if b.size > 0:
             for j in range(row.size):
                 row[j] += bias[j]
-        _activate(row, activation, a[i, columns[0] : columns[1]], team.powers)
+        call(activation.value, (address_of(row), address_of(out), row.size, address_of(team.powers)))
     wait(team)
 
 
@@ -147,67 +137,6 @@ def _share_outputs(z, whole_rows, team):
 
 
 @compile
-def _activate(z, activation, a, powers):
-    """One row of samples; `powers` is room for as many float64.
-
-    z is copied first and a then changed in place: LLVM vectorizes that, z aliasing a or not.
-    """
-    real, n = a.dtype.type, a.size
-    for j in range(n):
-        a[j] = z[j]
-    if activation == RELU:
-        for j in range(n):
-            a[j] = real(0) if a[j] <= 0 else a[j]  # a NaN stays one
-    elif activation == LEAKY_RELU:
-        for j in range(n):
-            a[j] *= real(LEAKY_SLOPE) if a[j] <= 0 else real(1)
-    elif activation == SIGMOID:
-        for j in range(n):
-            scale, rest = _exp_parts(-np.float64(a[j]))
-            a[j] = 1.0 / (1.0 + (scale + scale * rest))
-    elif activation == TANH:  # (e^2x - 1) / (e^2x + 1)
-        for j in range(n):
-            scale, rest = _exp_parts(2.0 * np.float64(a[j]))
-            less_one = (scale - 1.0) + scale * rest
-            a[j] = less_one / (less_one + 2.0)
-    elif activation == GELU:
-        for j in range(n):
-            a[j] *= _normal_cdf(a[j])
-    elif activation == EXPONENTIAL:
-        for j in range(n):
-            scale, rest = _exp_parts(np.float64(a[j]))
-            a[j] = scale + scale * rest
-    elif activation == SOFTMAX:
-        top, total = np.float64(a[_argmax(a)]), 0.0
-        for j in range(n):
-            scale, rest = _exp_parts(a[j] - top)
-            powers[j] = scale + scale * rest
-        for j in range(n):
-            total += powers[j]
-        for j in range(n):
-            a[j] = real(powers[j]) / total
-
-
-@compile
-def _exp_parts(x):
-    """``(2^n, e^r - 1)`` with ``e^x = 2^n e^r`` and ``|r| <= ln(2) / 2``: e^x and e^x - 1 without cancellation.
-
-    Taylor's series to r^13 (the next term is below 5e-18), in operations that LLVM vectorizes; it has no vector version
-    of libm's. Within 3e-16 of the true sigmoid, 5e-16 of tanh; 64 x 128 of them take 12 us, through libm 27 and 62 to
-    99 us. Beyond +-708, where sigmoid and tanh have long reached their limits, x is cut off; a NaN stays one.
-    """
-    x = -708.0 if x < -708.0 else (708.0 if x > 708.0 else x)
-    n = math.floor(x * 1.4426950408889634 + 0.5)
-    r = (x - n * 0.693145751953125) - n * 1.4286068203094173e-06  # ln 2 in two parts: the first product is exact
-    p = (1 / 6227020800 * r + 1 / 479001600) * r + 1 / 39916800
-    p = ((p * r + 1 / 3628800) * r + 1 / 362880) * r + 1 / 40320
-    p = ((p * r + 1 / 5040) * r + 1 / 720) * r + 1 / 120
-    p = ((p * r + 1 / 24) * r + 1 / 6) * r + 1 / 2
-    power = np.int64((np.int64(n) + np.int64(1023)) << np.int64(52)).view(np.float64)
-    return power, (p * r + 1.0) * r
-
-
-@compile
 def _argmax(row):
     """Index of the first largest element, without branches: which is the largest cannot be predicted."""
     best, top = 0, row[0]
@@ -217,16 +146,11 @@ def _argmax(row):
     return best
 
 
-@compile
-def _normal_cdf(z):
-    return 0.5 * (1.0 + math.erf(z * math.sqrt(0.5)))
-
-
 # ---- loss -----------------------------------------------------------------------------------------------------------
 
 
 @compile
-def loss_gradient(z, a, targets, sample_weight, activation, loss, task, delta, losses, hits, step, team):
+def loss_gradient(z, a, targets, sample_weight, loss, task, delta, losses, hits, step, team):
     real, total_weight = delta.dtype.type, 0.0
     for i in range(sample_weight.size):
         total_weight += sample_weight[i]
@@ -237,7 +161,8 @@ def loss_gradient(z, a, targets, sample_weight, activation, loss, task, delta, l
             weight = np.float64(sample_weight[i])
             part = weight / total_weight if total_weight > 0.0 else 0.0
         best = _argmax(a[i])
-        team.row_sums[0, i] = weight * _row_loss(z[i], a[i], best, targets[i], activation, loss, delta[i])
+        row = address_of(z[i]), address_of(a[i]), address_of(targets[i]), address_of(delta[i]), a.shape[1], best
+        team.row_sums[0, i] = weight * call_for_float(loss, row)
         team.row_sums[1, i] = weight * _row_hit(a[i], best, targets[i], task)
         for j in range(delta.shape[1]):
             delta[i, j] *= real(part)
@@ -248,43 +173,6 @@ def loss_gradient(z, a, targets, sample_weight, activation, loss, task, delta, l
             loss_sum += team.row_sums[0, i]
             hit_sum += team.row_sums[1, i]
         losses[step], hits[step] = loss_sum, hit_sum
-
-
-@compile
-def _row_loss(z, a, best, targets, activation, loss, delta):
-    """Loss of one sample, whose largest output is `best`; its gradient with respect to z goes to delta."""
-    real, n, result = delta.dtype.type, delta.size, 0.0
-    if loss == CROSS_ENTROPY:
-        expected = real(0)
-        for j in range(n):
-            expected += targets[j] * z[j]
-            delta[j] = a[j] - targets[j]
-        result = (z[best] - expected) - math.log(a[best])
-    elif loss == BINARY_CROSS_ENTROPY:
-        for j in range(n):
-            result += max(z[j], real(0)) - z[j] * targets[j] + math.log1p(math.exp(-abs(z[j])))
-            delta[j] = a[j] - targets[j]
-    elif loss == POISSON:
-        for j in range(n):
-            delta[j] = a[j] - targets[j]
-            t = np.float64(targets[j])
-            result += (a[j] - t) - t * z[j] + (t * math.log(t) if t > 0.0 else 0.0)
-    else:
-        along = real(0)
-        for j in range(n):
-            delta[j] = a[j] - targets[j]
-            result += delta[j] * delta[j] / 2
-            along += delta[j] * a[j]
-        if activation == SIGMOID:
-            for j in range(n):
-                delta[j] *= a[j] * (real(1) - a[j])
-        elif activation == EXPONENTIAL:
-            for j in range(n):
-                delta[j] *= a[j]
-        elif activation == SOFTMAX:
-            for j in range(n):
-                delta[j] = (delta[j] - along) * a[j]
-    return result
 
 
 @compile
@@ -310,7 +198,8 @@ def input_gradient(delta, W, activation, z, a, dX, team):
         product(team.multiply_transposed, 1.0, delta, False, W, W.shape[1], 0.0, dX, rows, columns, team.scratch)
         for i in range(rows[0], rows[1]):
             part = slice(columns[0], columns[1])
-            _activation_gradient(activation, z[i, part], a[i, part], dX[i, part])
+            row = address_of(z[i, part]), address_of(a[i, part]), address_of(dX[i, part])
+            call(activation.derivative, (*row, columns[1] - columns[0]))
     wait(team)
 
 
@@ -324,27 +213,6 @@ def _share_inputs(dX, team):
     if dX.shape[0] >= 32 * team.size:
         return share(dX.shape[0], 32, team), (0, dX.shape[1])
     return (0, dX.shape[0]), share(dX.shape[1], 32, team)
-
-
-@compile
-def _activation_gradient(activation, z, a, d):
-    real, n = d.dtype.type, d.size
-    if activation == RELU:
-        for j in range(n):
-            d[j] *= real(1) if a[j] > 0 else real(0)
-    elif activation == LEAKY_RELU:
-        for j in range(n):
-            d[j] *= real(1) if a[j] > 0 else real(LEAKY_SLOPE)
-    elif activation == SIGMOID:
-        for j in range(n):
-            d[j] *= a[j] * (real(1) - a[j])
-    elif activation == TANH:
-        for j in range(n):
-            d[j] *= real(1) - a[j] * a[j]
-    elif activation == GELU:
-        for j in range(n):
-            density = math.exp(real(-0.5) * z[j] * z[j]) * real(1 / math.sqrt(2 * math.pi))
-            d[j] *= _normal_cdf(z[j]) + z[j] * density
 
 
 @compile
@@ -392,23 +260,6 @@ def dense_sgd(x, delta, rates, step, weight_decay, W, b, team):
 
 
 # ---- optimizers -----------------------------------------------------------------------------------------------------
-#
-# Weights and biases are views with loops of their own: an index that starts at 0 is known not to be negative, and only
-# then does LLVM vectorize (Adam on 784-128-10: 242 us with one loop from n_weights, 36 us so).
-
-
-@compile
-def _weights(n_weights, team):
-    """This member's slice of the parameters that are weights."""
-    first, last = share(n_weights, 32, team)
-    return slice(first, last)
-
-
-@compile
-def _biases(size, n_weights, team):
-    """Its slice of those that are biases."""
-    first, last = share(size - n_weights, 32, team)
-    return slice(n_weights + first, n_weights + last)
 
 
 @compile
@@ -445,62 +296,21 @@ def _sum_of_squares(x):
 
 
 @compile
-def sgd(params, grads, velocity, rates, step, momentum, nesterov, weight_decay, n_weights, team):
-    real, n = params.dtype.type, n_weights
-    rate, momentum = real(rates[step, 0]), real(momentum)
-    for part, decay in ((_weights(n, team), real(weight_decay)), (_biases(params.size, n, team), real(0))):
-        _sgd(params[part], grads[part], velocity[part], rate, momentum, nesterov, decay)
+def apply_optimizer(params, grads, state, optimizer, rates, step, constants, weight_decay, n_weights, team):
+    size, n = params.itemsize, params.size
+    first, last = share(n_weights, 32, team)
+    numbers = n * size, address_of(rates[step]), address_of(constants)
+    _update(optimizer, params, grads, state, first, last, numbers, weight_decay)
+    first, last = share(n - n_weights, 32, team)
+    _update(optimizer, params, grads, state, n_weights + first, n_weights + last, numbers, 0.0)
     wait(team)
 
 
 @compile
-def _sgd(params, grads, velocity, rate, momentum, nesterov, decay):
-    for i in range(params.size):
-        g = grads[i] + decay * params[i]
-        velocity[i] = momentum * velocity[i] + g
-        params[i] -= rate * (g + momentum * velocity[i]) if nesterov else rate * velocity[i]
-
-
-@compile
-def rmsprop(params, grads, mean_square, rates, step, rho, epsilon, weight_decay, n_weights, team):
-    real, n = params.dtype.type, n_weights
-    rate, rest, rho, epsilon = real(rates[step, 0]), real(1 - rho), real(rho), real(epsilon)
-    for part, decay in ((_weights(n, team), real(weight_decay)), (_biases(params.size, n, team), real(0))):
-        _rmsprop(params[part], grads[part], mean_square[part], rate, rho, rest, epsilon, decay)
-    wait(team)
-
-
-@compile
-def _rmsprop(params, grads, mean_square, rate, rho, rest, epsilon, decay):
-    for i in range(params.size):
-        g = grads[i] + decay * params[i]
-        mean_square[i] = rho * mean_square[i] + rest * g * g
-        params[i] -= rate * g / (math.sqrt(mean_square[i]) + epsilon)
-
-
-@compile
-def adam(
-    params, grads, mean, mean_square, rates, step, beta1, beta2, epsilon, weight_decay, decoupled, n_weights, team
-):
-    real, n = params.dtype.type, n_weights
-    rate, unbias = real(rates[step, 0] * rates[step, 1]), real(rates[step, 2])
-    keep = real(1.0 - rates[step, 0] * weight_decay) if decoupled else real(1)
-    decay = real(0) if decoupled else real(weight_decay)
-    betas = real(beta1), real(1 - beta1), real(beta2), real(1 - beta2)
-    for part, kept, decays in ((_weights(n, team), keep, decay), (_biases(params.size, n, team), real(1), real(0))):
-        moments = mean[part], mean_square[part]
-        _adam(params[part], grads[part], moments, rate, unbias, betas, real(epsilon), kept, decays)
-    wait(team)
-
-
-@compile
-def _adam(params, grads, moments, rate, unbias, betas, epsilon, keep, decay):
-    (beta1, rest1, beta2, rest2), (mean, mean_square) = betas, moments
-    for i in range(params.size):
-        g = grads[i] + decay * params[i]
-        mean[i] = beta1 * mean[i] + rest1 * g
-        mean_square[i] = beta2 * mean_square[i] + rest2 * g * g
-        params[i] = keep * params[i] - rate * mean[i] / (math.sqrt(mean_square[i] * unbias) + epsilon)
+def _update(optimizer, params, grads, state, first, last, numbers, decay):
+    start = first * params.itemsize
+    addresses = address_of(params) + start, address_of(grads) + start, address_of(state) + start
+    call(optimizer, (*addresses, *numbers, decay, last - first))
 
 
 # ---- the host's side ------------------------------------------------------------------------------------------------

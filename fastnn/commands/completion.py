@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 from fastnn.backends import backend_names
 from fastnn.datasets import DATASETS
-from fastnn.kernels.codes import HIDDEN_ACTIVATIONS, LOSSES, OUTPUT_ACTIVATIONS, PRECISIONS
-from fastnn.optimizers import OPTIMIZERS
+from fastnn.kernels.codes import PRECISIONS
+from fastnn.operations import LOSSES, OPTIMIZERS, hidden_activations, output_activations
 from fastnn.optional import require
 from fastnn.presets import PRESETS
 from fastnn.schedules import SCHEDULES
@@ -17,10 +17,10 @@ _NAMES: dict[str, Iterable[str]] = {  # that may follow an option
     "backend": backend_names(),
     "dataset": DATASETS,
     "dtype": ("float32", "float64"),
-    "hidden": HIDDEN_ACTIVATIONS,
+    "hidden": hidden_activations(),
     "loss": LOSSES,
     "optimizer": OPTIMIZERS,
-    "output": OUTPUT_ACTIVATIONS,
+    "output": output_activations(),
     "precision": PRECISIONS,
     "preset": PRESETS,
     "schedule": SCHEDULES,

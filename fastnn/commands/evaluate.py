@@ -4,7 +4,7 @@ import argparse
 
 from fastnn.commands.options import add_common, add_dataset, load_dataset, usage
 from fastnn.commands.printing import backend_json, dataset_json, number, print_json, print_result
-from fastnn.losses import check_loss
+from fastnn.operations import check_loss
 from fastnn.storage import load
 
 __all__ = ["add_options", "run"]

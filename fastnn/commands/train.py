@@ -22,9 +22,8 @@ from fastnn.commands.printing import backend_json, dataset_json, number, plural,
 from fastnn.datasets.holding_out import hold_out
 from fastnn.errors import DivergedError
 from fastnn.history import History
-from fastnn.losses import check_loss
 from fastnn.network import Network
-from fastnn.optimizers import OPTIMIZERS, Optimizer
+from fastnn.operations import OPTIMIZERS, Optimizer, check_loss
 from fastnn.plots import Live
 from fastnn.presets import DEFAULTS, PRESETS
 from fastnn.schedules import as_schedule

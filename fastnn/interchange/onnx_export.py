@@ -6,6 +6,7 @@ operator in opset 20, and is written with the error function.
 """
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from fastnn.choices import check_choice
 from fastnn.errors import DataError
 from fastnn.files import atomic_path
 from fastnn.interchange.layers import Estimator, as_network
-from fastnn.kernels.codes import LEAKY_SLOPE, TASKS
+from fastnn.kernels.codes import TASKS
 from fastnn.network import Network
+from fastnn.operations import ACTIVATIONS, Activation
+from fastnn.operations.expressions import Program
 from fastnn.optional import require
 
 __all__ = ["export_onnx"]
@@ -26,7 +29,24 @@ __all__ = ["export_onnx"]
 _OPSET, _IR_VERSION = 13, 7
 _SAMPLES = ("float32", "float64", "uint8")
 _LIMIT = 2**31 - 2**20  # bytes of weights: a protobuf file holds less than 2 GiB
-_OPERATORS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softmax": "Softmax", "exp": "Exp"}
+_OPERATORS = {  # by the operations of `fastnn.operations.expressions`
+    "add": "Add",
+    "subtract": "Sub",
+    "multiply": "Mul",
+    "divide": "Div",
+    "greater": "Greater",
+    "less": "Less",
+    "where": "Where",
+    "maximum": "Max",
+    "minimum": "Min",
+    "absolute": "Abs",
+    "sign": "Sign",
+    "exp": "Exp",
+    "log": "Log",
+    "sqrt": "Sqrt",
+    "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
+}
 
 
 def export_onnx(network: Network | Estimator, path: str | Path, samples: str = "float32") -> None:
@@ -72,7 +92,7 @@ def export_onnx(network: Network | Estimator, path: str | Path, samples: str = "
     onnx = require("onnx", "onnx")
     graph = _Graph(network.dtype)
     graph.scale(network, samples)
-    activations = (*network.hidden, network.output)
+    activations = [ACTIVATIONS[name] for name in (*network.hidden, network.output)]
     for i, ((W, b), activation) in enumerate(zip(network.get_weights(), activations, strict=True), start=1):
         graph.dense(i, W, b)
         graph.activate(activation)
@@ -122,31 +142,40 @@ class _Graph:
         inputs = [self.constant(f"W{number}", W)] + ([] if b is None else [self.constant(f"b{number}", b)])
         self.add("Gemm", self.last, *inputs)
 
-    def activate(self, activation: str) -> None:
-        if activation == "leaky_relu":
-            self._leaky_relu()
-        elif activation == "gelu":
-            self._gelu()
-        elif activation != "identity":
-            attributes = {"axis": 1} if activation == "softmax" else {}
-            self.add(_OPERATORS[activation], self.last, **attributes)
+    def activate(self, activation: Activation) -> None:
+        if activation.name == "softmax":
+            self.add("Softmax", self.last, axis=1)
+        elif activation.onnx:
+            self.add(activation.onnx, self.last)
+        else:
+            self._compute(activation.value_program)
 
-    def _leaky_relu(self) -> None:
-        """``max(z, slope z)``: onnxruntime has the operator LeakyRelu for float32 alone."""
-        z = self.last
-        self.add("Max", z, self.add("Mul", z, self.constant("leaky_slope", LEAKY_SLOPE)))
+    def _compute(self, program: Program) -> None:
+        """A formula of z, which is what was computed last."""
+        names = {"z": self.last}
+        for name, step in program.steps.items():
+            operands = [names[one] if isinstance(one, str) else self._number(one) for one in step.operands]
+            names[name] = self._operation(step.operation, *operands)
+        (result,) = program.results
+        self.last = names[result] if isinstance(result, str) else self._number(result)
 
-    def _gelu(self) -> None:
-        """``z / 2 (1 + erf(z / sqrt 2))``, the error function in float32: onnxruntime has no other."""
-        z = self.last
-        self.add("Mul", z, self.constant("sqrt_half", np.sqrt(0.5)))
-        if self._dtype != np.float32:
-            self.cast(np.dtype(np.float32))
-        self.add("Erf", self.last)
-        if self._dtype != np.float32:
-            self.cast(self._dtype)
-        self.add("Add", self.last, self.constant("one", 1))
-        self.add("Mul", self.last, self.add("Mul", z, self.constant("half", 0.5)))
+    def _operation(self, operation: str, *operands: str) -> str:
+        if operation == "expm1":
+            return self.add("Sub", self.add("Exp", *operands), self._number(1.0))
+        if operation == "log1p":
+            return self.add("Log", self.add("Add", *operands, self._number(1.0)))
+        if operation == "normal_cdf":  # (1 + erf(z / sqrt 2)) / 2, in float32: onnxruntime has no other error function
+            self.add("Mul", *operands, self._number(math.sqrt(0.5)))
+            if self._dtype != np.float32:
+                self.cast(np.dtype(np.float32))
+            self.add("Erf", self.last)
+            if self._dtype != np.float32:
+                self.cast(self._dtype)
+            return self.add("Mul", self.add("Add", self.last, self._number(1.0)), self._number(0.5))
+        return self.add(_OPERATORS[operation], *operands)
+
+    def _number(self, value: float) -> str:
+        return self.constant(f"number_{value!r}", value)
 
     def model(self, network: Network, samples: str) -> Any:
         helper = self._onnx.helper

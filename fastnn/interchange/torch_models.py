@@ -12,8 +12,8 @@ import numpy as np
 from fastnn.errors import DataError
 from fastnn.interchange.layer_order import find_order, take_in_order
 from fastnn.interchange.layers import Estimator, Layer, as_network, build_network, plain_layers
-from fastnn.kernels.codes import LEAKY_SLOPE, OUTPUT_ACTIVATIONS
 from fastnn.network import Network
+from fastnn.operations import ACTIVATIONS, output_activations
 from fastnn.optional import require
 
 if TYPE_CHECKING:
@@ -53,10 +53,9 @@ def to_torch(network: Network | Estimator) -> "torch.nn.Sequential":
     """
     network = as_network(network)
     torch = require("torch", "torch")
-    kinds = {name: kind for kind, name in _activations(torch.nn).items()}
-    if network.output not in kinds:
-        raise DataError(f"PyTorch has no module for the output {network.output!r}: export_onnx has it")
-    arguments = {"leaky_relu": (LEAKY_SLOPE,), "softmax": (1,)}
+    for name in (*network.hidden, network.output):
+        if ACTIVATIONS[name].torch is None:
+            raise DataError(f"PyTorch has no module for the activation {name!r}: export_onnx has it")
     modules: list[Any] = []
     layers = plain_layers(network)
     for (W, b), activation in zip(layers, (*network.hidden, network.output), strict=True):
@@ -67,7 +66,7 @@ def to_torch(network: Network | Estimator) -> "torch.nn.Sequential":
                 linear.bias.copy_(torch.from_numpy(b))
         modules.append(linear)
         if activation != "identity":
-            modules.append(kinds[activation](*arguments.get(activation, ())))
+            modules.append(_make_module(torch.nn, activation))
     return torch.nn.Sequential(*modules).eval()
 
 
@@ -138,8 +137,8 @@ def from_torch(
         raise ValueError(
             "the module ends with a Linear: say output='softmax' or 'sigmoid' if it gives logits, or 'identity'"
         )
-    if found is not None and found not in OUTPUT_ACTIVATIONS:
-        raise DataError(f"the module ends with {found}; a network of fastnn with {', '.join(OUTPUT_ACTIVATIONS)}")
+    if found is not None and found not in output_activations():
+        raise DataError(f"the module ends with {found}; a network of fastnn with {', '.join(output_activations())}")
     if output is not None and found not in (None, output):
         raise ValueError(f"the module ends with {found}, and output={output!r} was asked for")
     return build_network(stack.layers, stack.activations[:-1], output or found, **{"dropout": stack.dropout} | options)
@@ -197,23 +196,23 @@ def _as_array(tensor: Any) -> np.ndarray:
     return np.asarray(tensor, np.float64 if tensor.dtype == np.float64 else np.float32)
 
 
-def _activations(nn: Any) -> dict[Any, str]:
-    return {
-        nn.Identity: "identity",
-        nn.ReLU: "relu",
-        nn.LeakyReLU: "leaky_relu",
-        nn.Sigmoid: "sigmoid",
-        nn.Tanh: "tanh",
-        nn.GELU: "gelu",
-        nn.Softmax: "softmax",
-    }
+def _make_module(nn: Any, activation: str) -> Any:
+    name, arguments = ACTIVATIONS[activation].torch or ("", {})
+    return getattr(nn, name)(**arguments)
+
+
+def _settings(module: Any) -> dict[str, Any]:
+    """What changes the values that a module computes."""
+    own = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    return {name: value for name, value in own.items() if name not in ("training", "inplace")}
 
 
 class _Stack:
     """What a module is made of: layers, an activation for each (None: nothing said so far), and dropout."""
 
     def __init__(self, nn: Any) -> None:
-        self._nn, self._names = nn, _activations(nn)
+        self._nn = nn
+        self._names = {getattr(nn, one.torch[0]): name for name, one in ACTIVATIONS.items() if one.torch}
         self.layers: list[Layer] = []
         self._said: list[str | None] = []
         self._dropout: dict[int, float] = {}
@@ -250,10 +249,11 @@ class _Stack:
             raise DataError(f"a network of fastnn has no {module} here; {_ALLOWED}")
 
     def _activate(self, module: Any, name: str) -> None:
-        slope = getattr(module, "negative_slope", LEAKY_SLOPE)
-        along = getattr(module, "dim", 1)
-        if slope != LEAKY_SLOPE or getattr(module, "approximate", "none") != "none" or along not in (1, -1, None):
-            raise DataError(f"fastnn has no {module}, only LeakyReLU({LEAKY_SLOPE}), GELU() and Softmax(dim=1)")
+        ours, its = _settings(_make_module(self._nn, name)), _settings(module)
+        if its.get("dim") in (-1, None) and "dim" in ours:
+            its |= {"dim": 1}
+        if its != ours:
+            raise DataError(f"fastnn has no {module}, only {_make_module(self._nn, name)}")
         if not self.layers or self._said[-1] is not None:
             raise DataError(f"a network of fastnn has no {module} here: one activation follows each Linear")
         self._said[-1] = name

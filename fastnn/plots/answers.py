@@ -8,7 +8,7 @@ import numpy as np
 
 from fastnn.errors import DataError
 from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL
-from fastnn.losses import check_loss
+from fastnn.operations import check_loss
 
 if TYPE_CHECKING:
     from fastnn.network import Network

@@ -23,7 +23,7 @@ from fastnn.arguments import check_dtype, check_sizes, check_validation_data
 from fastnn.errors import DivergedError
 from fastnn.history import History
 from fastnn.network import Network
-from fastnn.optimizers import SGD, Adam, Optimizer
+from fastnn.operations.optimizers import SGD, Adam, Optimizer
 from fastnn.runs import TrainingState
 from fastnn.samples import as_sample_weight
 from fastnn.sklearn.convergence import Progress, warn_of_convergence

@@ -9,8 +9,7 @@ import numpy as np
 
 from fastnn.arguments import check_count
 from fastnn.choices import check_choice, parse_choice
-from fastnn.losses import check_loss
-from fastnn.optimizers import OPTIMIZERS, Optimizer
+from fastnn.operations import OPTIMIZERS, Optimizer, check_loss
 from fastnn.presets import DEFAULTS
 from fastnn.schedules import as_schedule
 

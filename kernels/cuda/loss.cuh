@@ -41,39 +41,33 @@ struct Counts {
 template <int LANES>
 __device__ __forceinline__ Counts judge(const REAL* z, const REAL* a, const REAL* target, int n, int lane,
                                         int activation, int loss, int task, REAL share, REAL* delta) {
+  const Best best = find_best<LANES>(a, n, lane);
+  const int of = loss_of(loss);
+  // log a_j = z_j - z_k + log a_k for any k: the largest has the most digits
+  const double top = of == OF_LOG_PROBABILITY ? z[best.index] - log((double)a[best.index]) : 0;
   Counts counts{0, 0};
-  double sum = 0;  // of t z, or of the loss
+  double along = 0;  // of the gradient with a, or of the gradient alone
   for (int j = lane; j < n; j += LANES) {
-    const double t = target[j];
-    if (loss == CROSS_ENTROPY)
-      sum += t * z[j];
-    else if (loss == BINARY_CROSS_ENTROPY)
-      sum += fmax((double)z[j], 0.0) - z[j] * t + log1p(exp(-fabs((double)z[j])));
-    else if (loss == POISSON)
-      sum += (double)a[j] - t - t * z[j] + (t > 0 ? t * log(t) : 0.0);
-    else
-      sum += 0.5 * ((double)a[j] - t) * ((double)a[j] - t);
+    const LossAndGradient<REAL> one = evaluate_loss<REAL>(loss, (REAL)(z[j] - top), a[j], target[j], (REAL)n);
+    counts.loss += one.value;
+    along += (double)one.gradient * (of == OF_LOG_PROBABILITY ? 1 : a[j]);
+    delta[j] = one.gradient;
     if (task == MULTILABEL) counts.hit += (a[j] >= (REAL)0.5) == (target[j] >= (REAL)0.5);
   }
-  sum = sum_over_lanes<LANES>(sum);
-  const Best best = find_best<LANES>(a, n, lane);
-  // log sum exp z = z_k - log a_k for any k: the largest has the most digits
-  counts.loss = loss == CROSS_ENTROPY ? z[best.index] - sum - log((double)a[best.index]) : sum;
+  counts.loss = sum_over_lanes<LANES>(counts.loss);
+  along = sum_over_lanes<LANES>(along);
   if (task == CLASSIFICATION)
     counts.hit = best.index == find_best<LANES>(target, n, lane).index;
   else if (task == MULTILABEL)
     counts.hit = sum_over_lanes<LANES>(counts.hit) / n;
-
-  double slope = 0;
-  if (loss == QUADRATIC && activation == SOFTMAX) {
-    for (int j = lane; j < n; j += LANES) slope += ((double)a[j] - target[j]) * a[j];
-    slope = sum_over_lanes<LANES>(slope);
-  }
   for (int j = lane; j < n; j += LANES) {
-    REAL d = a[j] - target[j];
-    if (loss == QUADRATIC && activation == SIGMOID) d *= a[j] * (1 - a[j]);
-    if (loss == QUADRATIC && activation == EXPONENTIAL) d *= a[j];
-    if (loss == QUADRATIC && activation == SOFTMAX) d = (d - (REAL)slope) * a[j];  // J = diag(a) - a a'
+    REAL d = delta[j];
+    if (of == OF_LOG_PROBABILITY)
+      d -= a[j] * (REAL)along;
+    else if (of == OF_OUTPUT && activation == SOFTMAX)
+      d = (d - (REAL)along) * a[j];  // J = diag(a) - a a'
+    else if (of == OF_OUTPUT)
+      d *= derivative<REAL>(activation, z[j], a[j]);
     delta[j] = d * share;
   }
   return counts;

@@ -278,7 +278,7 @@ template <class In>
 __device__ bool backward(Job& job, State& state, int l, long long step, In in) {
   Part& p = state.parts[l];
   const int rows = (int)job.rows, n = p.n_out;
-  const REAL rate = (REAL)job.rates[3 * step], decay = (REAL)job.weight_decay;
+  const REAL rate = (REAL)job.rates[step], decay = (REAL)job.weight_decay;
   const auto delta = [&](int i, int j) { return p.delta[i * n + j]; };
   const auto weight = [&](int j, int i) { return p.W[i * n + j]; };
   Part& below = state.parts[l > 0 ? l - 1 : 0];

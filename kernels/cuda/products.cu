@@ -74,11 +74,11 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 
 // W -= rate (x' delta + weight_decay W), b -= rate * sum of delta's rows
 extern "C" __global__ void __launch_bounds__(THREADS)
-    dense_sgd(const REAL* x, const REAL* delta, const double* rates, const long long* counter, long long step,
-              double weight_decay, REAL* W, REAL* b, long long has_bias, long long rows, long long n_in,
+    dense_sgd(const REAL* x, const REAL* delta, const double* rates, long long columns, const long long* counter,
+              long long step, double weight_decay, REAL* W, REAL* b, long long has_bias, long long rows, long long n_in,
               long long n_out) {
   SHARED_MEMORY(shared);
-  const double rate = rates[3 * index_of(counter, step)];
+  const double rate = rates[columns * index_of(counter, step)];
   const REAL alpha = (REAL)-rate, beta = (REAL)(1 - rate * weight_decay);
   const Place tile = find_tile(n_out);
   multiply_tile<false, false>(x, delta, n_in, n_out, rows, tile.m0, tile.n0, (REAL*)shared,

@@ -4,6 +4,7 @@ Nothing here calls the library. Activations, losses and tasks go by their names,
 here is a KeyError in the suites and not a gap.
 """
 
+import itertools
 import math
 
 import numpy as np
@@ -55,6 +56,10 @@ _ACTIVATIONS = {
     "sigmoid": _sigmoid,
     "tanh": np.tanh,
     "gelu": lambda z: z * _normal_cdf(z),
+    "elu": lambda z: np.where(z > 0, z, np.exp(np.minimum(z, 0)) - 1),
+    "softplus": lambda z: np.logaddexp(0, z),
+    "silu": lambda z: z * _sigmoid(z),
+    "mish": lambda z: z * np.tanh(np.logaddexp(0, z)),
     "softmax": lambda z: softmax(z, axis=1),
     "exp": np.exp,
 }
@@ -65,6 +70,10 @@ _DERIVATIVES = {
     "sigmoid": lambda z: _sigmoid(z) * (1 - _sigmoid(z)),
     "tanh": lambda z: 1 - np.tanh(z) ** 2,
     "gelu": lambda z: _normal_cdf(z) + z * _normal_density(z),
+    "elu": lambda z: np.exp(np.minimum(z, 0)),
+    "softplus": _sigmoid,
+    "silu": lambda z: _sigmoid(z) * (1 + z * (1 - _sigmoid(z))),
+    "mish": lambda z: np.tanh(np.logaddexp(0, z)) + z * _sigmoid(z) / np.cosh(np.logaddexp(0, z)) ** 2,
     "exp": np.exp,
 }
 
@@ -80,14 +89,14 @@ def derivative(name, z):
 # ---- losses ---------------------------------------------------------------------------------------------------------
 
 
-COMBINATIONS = [  # (loss, output): a likelihood has its own output, the quadratic loss takes any
+COMBINATIONS = [  # (loss, output): a likelihood has its own output, a distance takes any
     ("cross_entropy", "softmax"),
+    ("smoothed_cross_entropy", "softmax"),
+    ("focal", "softmax"),
     ("binary_cross_entropy", "sigmoid"),
-    ("quadratic", "identity"),
-    ("quadratic", "sigmoid"),
-    ("quadratic", "softmax"),
-    ("quadratic", "exp"),
     ("poisson", "exp"),
+    ("hinge", "identity"),
+    *itertools.product(["quadratic", "absolute", "huber"], ["identity", "sigmoid", "softmax", "exp"]),
 ]
 
 
@@ -99,7 +108,21 @@ def row_losses(loss, output, z, targets):
         return (targets * np.logaddexp(0, -z) + (1 - targets) * np.logaddexp(0, z)).sum(axis=1)
     if loss == "poisson":  # half the deviance; t log t is 0 for t = 0
         return (np.exp(z) - targets - targets * z + xlogy(targets, targets)).sum(axis=1)
-    return {"quadratic": 0.5 * ((activate(output, z) - targets) ** 2).sum(axis=1)}[loss]
+    if loss == "smoothed_cross_entropy":
+        return row_losses("cross_entropy", output, z, smooth(targets))
+    if loss == "focal":
+        log_a = log_softmax(z, axis=1)
+        return -(targets * (1 - np.exp(log_a)) ** 2 * log_a).sum(axis=1)
+    a = activate(output, z)
+    if loss == "hinge":
+        return np.maximum(0, 1 - np.sign(targets - 0.5) * a).sum(axis=1)
+    d = np.abs(a - targets)
+    distances = {"quadratic": d**2 / 2, "absolute": d, "huber": np.where(d < 1, d**2 / 2, d - 1 / 2)}
+    return distances[loss].sum(axis=1)
+
+
+def smooth(targets):
+    return 0.9 * targets + 0.1 / targets.shape[1]
 
 
 def logit_gradients(loss, output, z, targets):
@@ -107,7 +130,16 @@ def logit_gradients(loss, output, z, targets):
     a = activate(output, z)
     if loss in ("cross_entropy", "binary_cross_entropy", "poisson"):
         return a - targets
-    difference = {"quadratic": a - targets}[loss]
+    if loss == "smoothed_cross_entropy":
+        return a - smooth(targets)
+    if loss == "focal":  # from the gradient with respect to log a
+        g = targets * (2 * (1 - a) * a * log_softmax(z, axis=1) - (1 - a) ** 2)
+        return g - a * g.sum(axis=1, keepdims=True)
+    if loss == "hinge":
+        side = np.sign(targets - 0.5)
+        return np.where(side * a < 1, -side, 0.0)
+    d = a - targets
+    difference = {"quadratic": d, "absolute": np.sign(d), "huber": np.clip(d, -1, 1)}[loss]
     if output == "softmax":
         return np.stack([(np.diag(row) - np.outer(row, row)) @ d for row, d in zip(a, difference, strict=True)])
     return difference * derivative(output, z)
@@ -166,3 +198,26 @@ class Adam(Optimizer):
         mean, mean_square = self.m / (1 - beta1**self.t), self.s / (1 - beta2**self.t)
         step = mean / (np.sqrt(mean_square) + epsilon)
         return p - rate * (step + self.decay * p if decoupled else step)
+
+
+class Adagrad(Optimizer):
+    def update(self, p, g, rate, epsilon=1e-10):
+        g = g + self.decay * p
+        self.s = self.s + g**2
+        return p - rate * g / (np.sqrt(self.s) + epsilon)
+
+
+class NAdam(Optimizer):
+    def update(self, p, g, rate, beta1=0.9, beta2=0.999, epsilon=1e-8):
+        g = g + self.decay * p
+        self.m = beta1 * self.m + (1 - beta1) * g
+        self.s = beta2 * self.s + (1 - beta2) * g**2
+        mean = beta1 * self.m / (1 - beta1 ** (self.t + 1)) + (1 - beta1) * g / (1 - beta1**self.t)
+        return p - rate * mean / (np.sqrt(self.s / (1 - beta2**self.t)) + epsilon)
+
+
+class Lion(Optimizer):
+    def update(self, p, g, rate, beta1=0.9, beta2=0.99):
+        step = np.sign(beta1 * self.m + (1 - beta1) * g)
+        self.m = beta2 * self.m + (1 - beta2) * g
+        return p - rate * (step + self.decay * p)
