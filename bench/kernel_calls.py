@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from fastnn.bench import reference
-from fastnn.kernels.codes import CLASSIFICATION, CROSS_ENTROPY, RELU, SOFTMAX
+from fastnn.kernels.codes import CLASSIFICATION
 from fastnn.kernels.numpy_kernels import (
-    adam,
+    apply_optimizer,
     clip,
     dense,
     dense_gradient,
@@ -30,10 +30,10 @@ from fastnn.kernels.numpy_kernels import (
     gather_targets,
     input_gradient,
     loss_gradient,
-    rmsprop,
-    sgd,
 )
 
+from fastnn.operations import ACTIVATIONS, LOSSES, Activation, Optimizer
+from fastnn.operations.optimizers import SGD, Adam, RMSprop
 from fastnn.step import KERNELS, Data
 
 __all__ = ["TOLERANCES", "KernelCall", "calls", "shapes"]
@@ -55,7 +55,7 @@ _CHECKED_STEP = 1  # not the first, so that a kernel that disregards the step is
 _IDLE_RATE = 1e-9  # a learning rate at which nothing grows, however often it is applied
 _RATE = 0.1
 _DROPPED = 0.5
-_MOMENTUM, _BETA1, _BETA2, _EPSILON = 0.9, 0.9, 0.999, 1e-8
+_OPTIMIZERS = (SGD(momentum=0.9), RMSprop(), Adam())
 _NO_DECAY = 0.0  # with weight decay and with nesterov a kernel may add to its gradients: they would grow for ever
 _STREAM = (0xA4093822, 0x299F31D0, 7)  # a key of dropout masks and an epoch
 _LAYER = 1
@@ -140,11 +140,9 @@ def repeat_dense(first, last, data, x, W, b, activation, z, a, team):
         dense(x, W, b, activation, z, a, team)
 
 
-def repeat_loss_gradient(
-    first, last, data, z, a, targets, sample_weight, activation, loss, task, delta, losses, hits, team
-):
+def repeat_loss_gradient(first, last, data, z, a, targets, sample_weight, loss, task, delta, losses, hits, team):
     for step in range(first, last):
-        loss_gradient(z, a, targets, sample_weight, activation, loss, task, delta, losses, hits, step, team)
+        loss_gradient(z, a, targets, sample_weight, loss, task, delta, losses, hits, step, team)
 
 
 def repeat_input_gradient(first, last, data, delta, W, activation, z, a, dX, team):
@@ -167,22 +165,11 @@ def repeat_clip(first, last, data, grads, max_norm, team):
         clip(grads, max_norm, team)
 
 
-def repeat_sgd(first, last, data, params, grads, velocity, rates, momentum, nesterov, weight_decay, n_weights, team):
-    for step in range(first, last):
-        sgd(params, grads, velocity, rates, step, momentum, nesterov, weight_decay, n_weights, team)
-
-
-def repeat_rmsprop(first, last, data, params, grads, mean_square, rates, rho, epsilon, weight_decay, n_weights, team):
-    for step in range(first, last):
-        rmsprop(params, grads, mean_square, rates, step, rho, epsilon, weight_decay, n_weights, team)
-
-
-def repeat_adam(
-    first, last, data, params, grads, mean, mean_square, rates, beta1, beta2, epsilon, decay, decoupled, n_weights, team
+def repeat_apply_optimizer(
+    first, last, data, params, grads, state, optimizer, rates, constants, weight_decay, n_weights, team
 ):
-    m, s = mean, mean_square
     for step in range(first, last):
-        adam(params, grads, m, s, rates, step, beta1, beta2, epsilon, decay, decoupled, n_weights, team)
+        apply_optimizer(params, grads, state, optimizer, rates, step, constants, weight_decay, n_weights, team)
 
 
 @functools.cache
@@ -241,11 +228,18 @@ class _Bench:
         return calls
 
     def _upload(self, values: Any) -> Any:
+        kernels, real = self._kernels, self._network.real
+        if isinstance(values, Activation):
+            return kernels.load_activation(values, real)
+        if isinstance(values, Optimizer):
+            return kernels.load_optimizer(values, real)
+        if isinstance(values, tuple):
+            return kernels.load_loss(*values, real)
         if not isinstance(values, np.ndarray):
             return values
-        array = self._kernels.zeros(values.shape, values.dtype)
+        array = kernels.zeros(values.shape, values.dtype)
         if values.size:
-            array[...] = self._kernels.asarray(values)
+            array[...] = kernels.asarray(values)
         return array
 
     def _launch(self, calls: list[tuple], first: int, last: int) -> None:
@@ -302,10 +296,13 @@ class _Draw:
         return np.empty(0, self.network.real)
 
     def rates(self) -> np.ndarray:
-        """See `sgd` and `adam`; another learning rate at the steps that are not checked."""
-        t = np.arange(1, _STEPS + 1)
-        learning = np.where(t - 1 == _CHECKED_STEP, self._rate, 2 * self._rate)
-        return np.stack([learning, 1 / (1 - _BETA1**t), 1 / (1 - _BETA2**t)], axis=1)
+        """Learning rates, another one at the steps that are not checked."""
+        return np.where(np.arange(_STEPS) == _CHECKED_STEP, self._rate, 2 * self._rate)[:, None]
+
+    def optimizer_rates(self, optimizer: Optimizer) -> np.ndarray:
+        """The same with an optimizer's corrections."""
+        steps = np.arange(_STEPS)
+        return optimizer.rates(self.rates()[:, 0] / optimizer.learning_rate, steps)
 
     def data(self, samples: int = 1, steps: int = 1) -> Data:
         """Random images and labels in a shuffled order, gone through again and again."""
@@ -350,16 +347,14 @@ def _cases(
         _gather(rows, sizes[0], itemsize),
         _gather_targets(rows, sizes[-1], itemsize),
         *(_dropout(rows, width, itemsize) for width in sizes[1:-1]),
-        *(_dense(rows, *pair, RELU, itemsize, product) for pair in pairs[:-1]),
-        _dense(rows, *pairs[-1], SOFTMAX, itemsize, product),
+        *(_dense(rows, *pair, ACTIVATIONS["relu"], itemsize, product) for pair in pairs[:-1]),
+        _dense(rows, *pairs[-1], ACTIVATIONS["softmax"], itemsize, product),
         _loss_gradient(rows, sizes[-1], itemsize),
         *(_input_gradient(rows, *pair, itemsize, product) for pair in pairs[1:]),
         *(_dense_gradient(rows, *pair, itemsize, product) for pair in pairs),
         *(_dense_sgd(rows, *pair, itemsize, product) for pair in pairs),
         _clip(n, itemsize),
-        _sgd(n, n_weights, itemsize),
-        _rmsprop(n, n_weights, itemsize),
-        _adam(n, n_weights, itemsize),
+        *(_apply_optimizer(n, n_weights, itemsize, optimizer) for optimizer in _OPTIMIZERS),
     ]
     wanted = [case for case in cases if only is None or case.kernel in only]
     return list({(case.kernel, case.shape, case.flops): case for case in wanted}.values())
@@ -421,9 +416,9 @@ def _philox(size: int, step: int, layer: int, stream: np.ndarray) -> np.ndarray:
     return np.stack([c0, c1, c2, c3], axis=1).reshape(-1)[:size]
 
 
-def _dense(rows: int, n_in: int, n_out: int, activation: int, itemsize: int, product: _Product) -> _Case:
+def _dense(rows: int, n_in: int, n_out: int, activation: Activation, itemsize: int, product: _Product) -> _Case:
     """z apart from a only in the last layer, as the step has it; relu is a comparison, softmax 5 operations."""
-    softmax = activation == SOFTMAX
+    softmax = activation.name == "softmax"
 
     def draw(d: _Draw) -> tuple[Data, tuple]:
         a = d.room(rows, n_out)
@@ -431,7 +426,7 @@ def _dense(rows: int, n_in: int, n_out: int, activation: int, itemsize: int, pro
         b = d.normal(n_out, scale=0.1)
         return d.data(), (d.relu(rows, n_in), d.weights(n_in, n_out), b, activation, z, a)
 
-    def expect(data: Data, x: np.ndarray, W: np.ndarray, b: np.ndarray, activation: int, *outputs: np.ndarray) -> dict:
+    def expect(data: Data, x: np.ndarray, W: np.ndarray, b: np.ndarray, activation: Any, *outputs: np.ndarray) -> dict:
         z = product(x, W) + b
         return {4: z, 5: _softmax(z)} if softmax else {5: np.maximum(z, 0)}
 
@@ -453,14 +448,24 @@ def _loss_gradient(rows: int, n: int, itemsize: int) -> _Case:
         targets = np.eye(n, dtype=z.dtype)[d.rng.integers(0, n, rows)]
         targets[0] = np.eye(n)[z[0].argmax()]  # a hit at least
         a = _softmax(z.astype(np.float64)).astype(z.dtype)
-        codes = SOFTMAX, CROSS_ENTROPY, CLASSIFICATION
-        return d.data(), (z, a, targets, d.nothing(), *codes, d.room(rows, n), np.zeros(_STEPS), np.zeros(_STEPS))
+        loss = (LOSSES["cross_entropy"], ACTIVATIONS["softmax"])
+        return d.data(), (
+            z,
+            a,
+            targets,
+            d.nothing(),
+            loss,
+            CLASSIFICATION,
+            d.room(rows, n),
+            np.zeros(_STEPS),
+            np.zeros(_STEPS),
+        )
 
     def expect(data: Data, z: np.ndarray, a: np.ndarray, targets: np.ndarray, *rest: Any) -> dict:
         losses, hits = np.zeros(_STEPS), np.zeros(_STEPS)
         losses[_CHECKED_STEP] = -np.log((_softmax(z) * targets).sum(axis=1)).sum()
         hits[_CHECKED_STEP] = (z.argmax(axis=1) == targets.argmax(axis=1)).sum()
-        return {7: (_softmax(z) - targets) / rows, 8: losses, 9: hits}
+        return {6: (_softmax(z) - targets) / rows, 7: losses, 8: hits}
 
     return _Case("loss_gradient", f"{rows} x {n}", rows * (6 * n + 4), 4 * rows * n * itemsize, draw, expect)
 
@@ -470,9 +475,9 @@ def _input_gradient(rows: int, n_in: int, n_out: int, itemsize: int, product: _P
 
     def draw(d: _Draw) -> tuple[Data, tuple]:
         a = d.relu(rows, n_in)
-        return d.data(), (d.delta(rows, n_out), d.weights(n_in, n_out), RELU, a, a, d.room(rows, n_in))
+        return d.data(), (d.delta(rows, n_out), d.weights(n_in, n_out), ACTIVATIONS["relu"], a, a, d.room(rows, n_in))
 
-    def expect(data: Data, delta: np.ndarray, W: np.ndarray, activation: int, z: np.ndarray, *rest: Any) -> dict:
+    def expect(data: Data, delta: np.ndarray, W: np.ndarray, activation: Any, z: np.ndarray, *rest: Any) -> dict:
         return {5: product(delta, W.T) * (z > 0)}
 
     flops = 2 * rows * n_in * n_out + 2 * rows * n_in
@@ -523,44 +528,22 @@ def _clip(n: int, itemsize: int) -> _Case:
     return _Case("clip", f"{n:,}", 2 * n, n * itemsize, draw, expect)
 
 
-def _sgd(n: int, n_weights: int, itemsize: int) -> _Case:
+def _apply_optimizer(n: int, n_weights: int, itemsize: int, optimizer: Optimizer) -> _Case:
+    """Operations as its formula has them, but for the weight decay; each array of state is read and written."""
+    program, k = optimizer.program, len(optimizer.state)
+
     def draw(d: _Draw) -> tuple[Data, tuple]:
-        arrays = d.normal(n), d.normal(n), d.normal(n), d.rates()
-        return d.data(), (*arrays, _MOMENTUM, False, _NO_DECAY, n_weights)
+        arrays = d.normal(n), d.normal(n), np.abs(d.normal(k, n)), optimizer, d.optimizer_rates(optimizer)
+        return d.data(), (*arrays, optimizer.constants, _NO_DECAY, n_weights)
 
-    def expect(data: Data, params: np.ndarray, grads: np.ndarray, velocity: np.ndarray, *rest: Any) -> dict:
-        velocity = _MOMENTUM * velocity + grads
-        return {0: params - rest[0][_CHECKED_STEP, 0] * velocity, 2: velocity}
+    def expect(data: Data, params: np.ndarray, grads: np.ndarray, state: np.ndarray, *rest: Any) -> dict:
+        _, rates, constants, decay, _ = rest
+        values = {"p": params, "g": grads, "decay": decay} | {f"s{i}": row for i, row in enumerate(state)}
+        values |= {f"rates[{i}]": rate for i, rate in enumerate(rates[_CHECKED_STEP])}
+        values |= {f"constants[{i}]": constant for i, constant in enumerate(constants)}
+        new, *new_state = program.evaluate(values)
+        return {0: new, 2: np.stack(new_state)}
 
-    return _Case("sgd", f"{n:,}", 4 * n, 5 * n * itemsize, draw, expect)
-
-
-def _rmsprop(n: int, n_weights: int, itemsize: int) -> _Case:
-    def draw(d: _Draw) -> tuple[Data, tuple]:
-        arrays = d.normal(n), d.normal(n), d.normal(n) ** 2, d.rates()
-        return d.data(), (*arrays, _MOMENTUM, _EPSILON, _NO_DECAY, n_weights)
-
-    def expect(data: Data, params: np.ndarray, grads: np.ndarray, mean_square: np.ndarray, *rest: Any) -> dict:
-        mean_square = _MOMENTUM * mean_square + (1 - _MOMENTUM) * grads**2
-        return {
-            0: params - rest[0][_CHECKED_STEP, 0] * grads / (np.sqrt(mean_square) + _EPSILON),
-            2: mean_square,
-        }
-
-    return _Case("rmsprop", f"{n:,}", 9 * n, 5 * n * itemsize, draw, expect)
-
-
-def _adam(n: int, n_weights: int, itemsize: int) -> _Case:
-    def draw(d: _Draw) -> tuple[Data, tuple]:
-        arrays = d.normal(n), d.normal(n), d.normal(n), d.normal(n) ** 2, d.rates()
-        return d.data(), (*arrays, _BETA1, _BETA2, _EPSILON, _NO_DECAY, False, n_weights)
-
-    def expect(data: Data, params: np.ndarray, grads: np.ndarray, *rest: Any) -> dict:
-        mean, mean_square, rates = rest[:3]
-        rate, correction1, correction2 = rates[_CHECKED_STEP]
-        mean = _BETA1 * mean + (1 - _BETA1) * grads
-        mean_square = _BETA2 * mean_square + (1 - _BETA2) * grads**2
-        step = mean * correction1 / (np.sqrt(mean_square * correction2) + _EPSILON)
-        return {0: params - rate * step, 2: mean, 3: mean_square}
-
-    return _Case("adam", f"{n:,}", 13 * n, 7 * n * itemsize, draw, expect)
+    flops = sum(not step.uniform for step in program.steps.values()) - 2 * ("decay" in program.symbols)
+    name = type(optimizer).__name__
+    return _Case("apply_optimizer", f"{name}, {n:,}", flops * n, (3 + 2 * k) * n * itemsize, draw, expect)

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import reference
 from fastnn.kernels import numpy_kernels
-from fastnn.kernels.codes import HIDDEN_ACTIVATIONS, IDENTITY
+from fastnn.kernels.contract import KERNELS
 
 import fastnn
 from fastnn import Network
+from fastnn.operations import ACTIVATIONS, hidden_activations
 
 N_SAMPLES = 9
 
@@ -81,14 +82,14 @@ def check_gradients(net, x, y, **options):
 
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize(("loss", "output"), reference.COMBINATIONS)
-@pytest.mark.parametrize("hidden", HIDDEN_ACTIVATIONS)
+@pytest.mark.parametrize("hidden", hidden_activations())
 def test_gradients(backend, hidden, output, loss, bias):
     net, x, y = make_case([5, 4, 3], loss, hidden=hidden, output=output, bias=bias, backend=backend)
     check_gradients(net, x, y, loss=loss)
 
 
 @pytest.mark.parametrize("rates", [0.4, [0.3, 0.4]], ids=["hidden", "inputs and hidden"])
-@pytest.mark.parametrize("hidden", HIDDEN_ACTIVATIONS)
+@pytest.mark.parametrize("hidden", hidden_activations())
 def test_gradients_with_dropout(backend, hidden, rates):
     net, x, y = make_case([5, 4, 3], "cross_entropy", hidden=hidden, dropout=rates, backend=backend)
     check_gradients(net, x, y, dropout=3)
@@ -132,7 +133,7 @@ def test_loss_is_the_formula(backend, output, loss):
 
 
 @pytest.mark.parametrize(("loss", "output"), reference.COMBINATIONS)
-@pytest.mark.parametrize("hidden", HIDDEN_ACTIVATIONS)
+@pytest.mark.parametrize("hidden", hidden_activations())
 def test_float32_gradients(backend, hidden, output, loss):
     options = {"hidden": hidden, "output": output, "dropout": 0.2, "backend": backend}
     net, x, y = make_case([5, 4, 3], loss, **options)
@@ -181,7 +182,7 @@ def test_wrong_gradient_is_rejected(wrong, monkeypatch):
 
 
 def wrong_no_derivative(delta, W, activation, z, a, dX, team):
-    numpy_kernels.input_gradient(delta, W, IDENTITY, z, a, dX, team)
+    numpy_kernels.input_gradient(delta, W, ACTIVATIONS["identity"], z, a, dX, team)
 
 
 def wrong_last_sample_missing(x, delta, dW, db, team):
@@ -192,8 +193,9 @@ def wrong_mask_backwards(x, rate, stream, step, layer, out, team):
     numpy_kernels.dropout(x, rate, stream, step + (x is out), layer, out, team)  # in place is how deltas are masked
 
 
-def wrong_logits(z, a, targets, sample_weight, activation, loss, task, delta, losses, hits, step, team):
-    numpy_kernels.loss_gradient(z, a, targets, sample_weight, IDENTITY, loss, task, delta, losses, hits, step, team)
+def wrong_logits(z, a, targets, sample_weight, loss, task, delta, losses, hits, step, team):
+    loss = loss._replace(output=ACTIVATIONS["identity"])
+    numpy_kernels.loss_gradient(z, a, targets, sample_weight, loss, task, delta, losses, hits, step, team)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +211,7 @@ def test_wrong_kernel_is_rejected(kernel, wrong, loss):
     net, x, y = make_case([5, 4, 3], loss, hidden="tanh", dropout=0.4, backend="numpy")
     check_gradients(net, x, y, loss=loss, dropout=1)
     net.kernels = types.ModuleType("wrong_kernels")
-    for name in numpy_kernels.__all__:
+    for name in KERNELS:
         setattr(net.kernels, name, getattr(numpy_kernels, name))
     setattr(net.kernels, kernel, wrong)
     with pytest.raises(AssertionError):

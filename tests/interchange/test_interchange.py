@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastnn.kernels.codes import HIDDEN_ACTIVATIONS, MULTILABEL, OUTPUT_ACTIVATIONS, REGRESSION
+from fastnn.kernels.codes import MULTILABEL, REGRESSION
 
 import fastnn
 from fastnn import DataError, FileFormatError, Network, interchange
 from fastnn.cli import main
 from fastnn.commands import convert
 from fastnn.commands.options import UsageError
+from fastnn.operations import hidden_activations, output_activations
 
 X = np.random.default_rng(0).random((7, 6))
 PIXELS = np.random.default_rng(1).integers(0, 256, (7, 6), np.uint8)
@@ -149,8 +150,8 @@ def run_onnx(path, x):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("output", OUTPUT_ACTIVATIONS)
-@pytest.mark.parametrize("hidden", HIDDEN_ACTIVATIONS)
+@pytest.mark.parametrize("output", output_activations())
+@pytest.mark.parametrize("hidden", hidden_activations())
 def test_onnx_says_what_the_network_says(tmp_path, hidden, output, dtype):
     pytest.importorskip("onnx")
     net = network(hidden=hidden, output=output, dtype=dtype, bias=output != "sigmoid", scale=2.0, shift=-1.0)
@@ -455,9 +456,9 @@ def answers_of(torch, module, x):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("hidden", HIDDEN_ACTIVATIONS)
+@pytest.mark.parametrize("hidden", hidden_activations())
 def test_to_torch_and_back(torch, hidden, dtype):
-    for output in OUTPUT_ACTIVATIONS:
+    for output in output_activations():
         net = network(hidden=hidden, output=output, dtype=dtype, bias=output != "sigmoid", scale=2.0)
         if output == "exp":
             with pytest.raises(DataError, match="no module for the output 'exp'"):

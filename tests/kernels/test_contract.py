@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from fastnn.kernels import numpy_kernels
+from fastnn.kernels.contract import KERNELS, Kernels
 
 import fastnn
 from fastnn import backends, step
@@ -66,7 +67,7 @@ def inspect_signatures(module, imported=()):
     return signatures
 
 
-CONTRACT = inspect_signatures(numpy_kernels)
+CONTRACT = {name: list(inspect.signature(getattr(Kernels, name)).parameters)[1:] for name in KERNELS}
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*_kernels.py")), ids=lambda path: path.stem)
@@ -161,11 +162,7 @@ def test_comparison_of_the_imported_module_notices():
 
 @pytest.mark.parametrize("name", CONTRACT)
 def test_contract_is_documented(name):
-    assert getattr(numpy_kernels, name).__doc__
-
-
-def test_all_lists_the_contract():
-    assert numpy_kernels.__all__ == sorted(CONTRACT)
+    assert getattr(Kernels, name).__doc__
 
 
 @pytest.mark.parametrize("module", [fastnn, fastnn.datasets, backends], ids=lambda module: module.__name__)
@@ -269,13 +266,35 @@ def test_third_party_backend_with_all_functions_is_ready(register):
     assert net.history.backend == "third"
 
 
-def test_third_party_backend_that_lacks_functions_says_which(register):
-    register("lacking", fake_kernels("lacking_kernels", without=["adam", "to_numpy"]))
-    info = fastnn.available_backends()["lacking"]
+def test_third_party_backend_may_replace_a_single_function(register):
+    """All others it has from the reference."""
+    module = types.ModuleType("halving_kernels")
+
+    def gather(x, order, step, batch_size, scale, shift, out, team):
+        numpy_kernels.gather(x, order, step, batch_size, scale / 2, shift / 2, out, team)
+
+    module.gather = gather
+    register("halving", module)
+    assert fastnn.available_backends()["halving"].state == backends.READY
+    halving = fastnn.Network([2, 3, 2], backend="halving")
+    plain = fastnn.Network([2, 3, 2], backend="numpy")
+    x = [[0.0, 1.0], [1.0, 0.5]]
+    assert halving.predict_proba(x).tolist() == plain.predict_proba([[0.0, 0.5], [0.5, 0.25]]).tolist()
+    assert halving.fit(x, [0, 1], epochs=1).backend == "halving"
+
+
+def test_third_party_backend_without_any_function_says_so(register):
+    register("empty", types.ModuleType("empty_kernels"))
+    info = fastnn.available_backends()["empty"]
     assert info.state == backends.IMPORT_FAILED == "import failed"
-    assert "lacking_kernels lacks these functions of the kernel contract: adam, to_numpy" in info.reason
-    with pytest.raises(BackendError, match=r"import failed.*adam, to_numpy"):
-        fastnn.Network([2, 3, 2], backend="lacking")
+    assert "empty_kernels has none of the functions of the kernel contract: " in info.reason
+    with pytest.raises(BackendError, match=r"import failed.*none of the functions"):
+        fastnn.Network([2, 3, 2], backend="empty")
+
+
+def test_builtin_backends_take_nothing_from_the_reference(kernels):
+    """What a device computes must not be replaced silently by what the host does."""
+    assert [name for name in CONTRACT if not hasattr(sys.modules[kernels.__name__], name)] == []
 
 
 def test_third_party_backend_that_is_gone_says_so(register):

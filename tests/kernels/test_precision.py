@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 from fastnn.kernels import numba_kernels
-from fastnn.kernels.codes import IDENTITY
 
 import fastnn
+from fastnn.operations import ACTIVATIONS
 
 needs_bf16 = pytest.mark.skipif("bf16" not in numba_kernels.precisions(), reason="this CPU has no AVX512-BF16")
 numba_only = pytest.mark.parametrize("backend", ["numba"], indirect=True)
@@ -28,9 +28,10 @@ def multiply_all(precision, x, W, delta, threads):
     z, dX = (np.full((rows, n), np.nan, np.float32) for n in (n_out, n_in))
     dW, after = np.full_like(W, np.nan), W.copy()
     none, db = np.empty(0, np.float32), np.zeros(n_out, np.float32)
+    identity = numba_kernels.load_activation(ACTIVATIONS["identity"], np.dtype(np.float32))
     calls = {
-        numba_kernels.dense: (x, W, none, IDENTITY, z, z),
-        numba_kernels.input_gradient: (delta, W, IDENTITY, x, x, dX),
+        numba_kernels.dense: (x, W, none, identity, z, z),
+        numba_kernels.input_gradient: (delta, W, identity, x, x, dX),
         numba_kernels.dense_gradient: (x, delta, dW, db),
         numba_kernels.dense_sgd: (x, delta, np.full((1, 3), 0.5), 0, 0.25, after, none),
     }

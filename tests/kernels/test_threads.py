@@ -396,5 +396,5 @@ def test_numba_s_own_setting_is_left_alone_while_kernels_are_made(monkeypatch):
             super().__init__(function)
 
     monkeypatch.setattr(numba_cache, "_Cache", Cache)
-    numba_cache.compile(numba_kernels.sgd.py_func)
+    numba_cache.compile(numba_kernels.clip.py_func)
     assert seen == [config.CACHE_DIR]
