@@ -23,7 +23,7 @@ from fastnn.operations.expressions import Program
 
 _GEMM = {np.dtype(np.float32): blas.sgemm, np.dtype(np.float64): blas.dgemm}
 _AXPY = {np.dtype(np.float32): blas.saxpy, np.dtype(np.float64): blas.daxpy}
-_CHUNK = 8192  # parameters that an optimizer goes through at once: few enough for the cache
+_CHUNK = 16384  # parameters that an optimizer goes through at once: few enough for the cache
 
 
 class LoadedLoss(NamedTuple):
@@ -31,6 +31,13 @@ class LoadedLoss(NamedTuple):
 
     loss: Loss
     output: Activation
+
+
+class LoadedOptimizer(NamedTuple):
+    """An optimizer's formula for a parameter that decays, and for one that does not."""
+
+    with_decay: Program
+    without_decay: Program
 
 
 # ---- operations -----------------------------------------------------------------------------------------------------
@@ -44,8 +51,8 @@ def load_loss(loss: Loss, output: Activation, dtype: np.dtype) -> LoadedLoss:
     return LoadedLoss(loss, output)
 
 
-def load_optimizer(optimizer: Optimizer, dtype: np.dtype) -> Program:
-    return optimizer.program
+def load_optimizer(optimizer: Optimizer, dtype: np.dtype) -> LoadedOptimizer:
+    return LoadedOptimizer(optimizer.program, optimizer.program_without_decay)
 
 
 # ---- the batch ------------------------------------------------------------------------------------------------------
@@ -108,7 +115,7 @@ def dense(x, W, b, activation, z, a, team):
         a[...] = powers
         np.divide(a, powers.sum(axis=1, keepdims=True), out=a, casting="same_kind")
     else:
-        activation.value_program.evaluate({"z": z}, out=a, scratch=team.scratch_like(z))
+        activation.value_program.evaluate({"z": z}, (a,), ("z",), team.scratch_like(z))
 
 
 def _gemm(alpha, A, transpose_a, B, transpose_b, beta, C):
@@ -124,16 +131,18 @@ def _gemm(alpha, A, transpose_a, B, transpose_b, beta, C):
 
 
 def loss_gradient(z, a, targets, sample_weight, loss, task, delta, losses, hits, step, team):
-    best, rows = a.argmax(axis=1), np.arange(len(a))
+    best, ones = a.argmax(axis=1), np.ones(a.shape[1], a.dtype)  # sums over rows are products with ones: faster
     of_log_probability = loss.loss.of == "log_probability"
-    if of_log_probability:  # log a_j = z_j - z_k + log a_k for any k: the largest has the most digits
-        z = z - z[rows, best][:, None]
-        z += np.log(a[rows, best])[:, None]
+    if of_log_probability:  # log a_j = z_j - (z_k - log a_k) for any k: the largest has the most digits
+        largest = best + np.arange(0, a.size, a.shape[1])
+        total = z.reshape(-1).take(largest) - np.log(a.reshape(-1).take(largest), dtype=np.float64)
+        log_a = team.scratch("log a", z.shape, z.dtype)
+        z = np.subtract(z, total[:, None], out=log_a, dtype=np.float64, casting="same_kind")
     symbols = {"z": z, "a": a, "t": targets, "n": float(a.shape[1])}
     values, gradient = loss.loss.program.evaluate(symbols, scratch=team.scratch_like(a))
-    row_loss = values.sum(axis=1)
+    row_loss = values.dot(ones)
     if of_log_probability:
-        np.multiply(a, gradient.sum(axis=1, keepdims=True), out=delta)
+        np.multiply(a, gradient.dot(ones)[:, None], out=delta)
         np.subtract(gradient, delta, out=delta)
     elif loss.loss.of == "output" and loss.output.name == "softmax":  # J = diag(a) - a a'
         np.subtract(gradient, np.einsum("ij,ij->i", gradient, a)[:, None], out=delta)
@@ -192,14 +201,14 @@ def clip(grads, max_norm, team):
 def apply_optimizer(params, grads, state, optimizer, rates, step, constants, weight_decay, n_weights, team):
     symbols = {f"rates[{i}]": float(rate) for i, rate in enumerate(rates[step])}
     symbols |= {f"constants[{i}]": float(constant) for i, constant in enumerate(constants)}
-    for begin, end, decay in ((0, n_weights, weight_decay), (n_weights, params.size, 0.0)):
+    for begin, end, decay in ((0, n_weights, float(weight_decay)), (n_weights, params.size, 0.0)):
+        program = optimizer.with_decay if decay else optimizer.without_decay
+        names = ("p", *(f"s{i}" for i in range(len(state))))
         for start in range(begin, end, _CHUNK):
             part = slice(start, min(start + _CHUNK, end))
-            arrays = {"p": params[part], "g": grads[part]} | {f"s{i}": row[part] for i, row in enumerate(state)}
-            scratch = team.scratch_like(params[part])
-            results = optimizer.evaluate({**symbols, **arrays, "decay": float(decay)}, scratch=scratch)
-            for array, result in zip((params, *state), results, strict=True):
-                array[part] = result
+            outs = [array[part] for array in (params, *state)]
+            values = symbols | dict(zip(names, outs, strict=True)) | {"g": grads[part], "decay": decay}
+            program.evaluate(values, outs, names, team.scratch_like(outs[0]))
 
 
 def _add(factor, x, y):
@@ -256,6 +265,7 @@ class _Member:
 
     def __init__(self) -> None:
         self._arrays: dict[tuple[Any, ...], np.ndarray] = {}
+        self._numbered: dict[tuple[Any, ...], dict[int, np.ndarray]] = {}
 
     def scratch(self, purpose: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """An array of undefined content; the same one for the same purpose, shape and dtype."""
@@ -266,7 +276,16 @@ class _Member:
 
     def scratch_like(self, array: np.ndarray) -> Callable[[int, bool], np.ndarray]:
         """Arrays of the shape of another for the steps of a formula, see `Program.evaluate`."""
-        return lambda number, of_booleans: self.scratch(number, array.shape, np.bool_ if of_booleans else array.dtype)
+        shape, dtype = array.shape, array.dtype
+        there = self._numbered.setdefault((shape, dtype), {})
+
+        def scratch(number: int, of_booleans: bool) -> np.ndarray:
+            key = ~number if of_booleans else number
+            if key not in there:
+                there[key] = memory.zeros(shape, np.bool_ if of_booleans else dtype)
+            return there[key]
+
+        return scratch
 
 
 def prepare(function: Callable, call: tuple) -> None:

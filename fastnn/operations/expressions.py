@@ -14,7 +14,7 @@ array([0.   , 1.762])
 import functools
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -65,10 +65,15 @@ FUNCTIONS = tuple(_FUNCTIONS)
 """What a compiler of the text has to supply under these names with ``f_`` before them, for its real types."""
 
 
-def _binary(operation: str, swapped: bool = False) -> Callable[["Expression", "Value"], "Expression"]:
-    if swapped:
-        return lambda self, other: Expression(operation, (other, self))
-    return lambda self, other: Expression(operation, (self, other))
+def _binary(operation: str, swapped: bool = False) -> Callable[["Expression", "Value"], Any]:
+    def apply(self: "Expression", other: "Value") -> "Value":
+        if operation == "multiply" and not isinstance(other, Expression) and other == 0:
+            return 0.0  # as weight decay is, of what has none
+        if operation == "add" and not isinstance(other, Expression) and other == 0:
+            return self
+        return Expression(operation, (other, self) if swapped else (self, other))
+
+    return apply
 
 
 class Expression:
@@ -167,6 +172,7 @@ class Program:
     """
 
     def __init__(self, values: Iterable[Value]) -> None:
+        self._plans: dict[tuple[str, ...], list[Any]] = {}
         self.symbols: dict[str, bool] = {}
         self.steps: dict[str, Step] = {}
         known: dict[Step, str] = {}
@@ -188,9 +194,22 @@ class Program:
 
     def text(self, dialect: Dialect) -> Text:
         """The formula in a programming language."""
-        text = Text([], [], [self._operand_text(result, dialect, False) for result in self.results])
+        uniform: list[str] = []
+        elements: list[str] = []
+        rounded: dict[str, str] = {}  # what is uniform, to the type of the elements: once, outside the loop over them
+
+        def name_of(operand: str | float, for_uniform: bool) -> str:
+            if isinstance(operand, float):
+                return str(operand) if for_uniform else dialect.cast.format(operand)
+            if for_uniform or not self._is_uniform(operand):
+                return operand
+            if operand not in rounded:
+                rounded[operand] = f"r{len(rounded)}"
+                uniform.append(dialect.assign.format(rounded[operand], dialect.cast.format(operand)))
+            return rounded[operand]
+
         for name, step in self.steps.items():
-            operands = [self._operand_text(operand, dialect, step.uniform) for operand in step.operands]
+            operands = [name_of(operand, step.uniform) for operand in step.operands]
             if step.operation in _INFIX:
                 value = f"({operands[0]} {_INFIX[step.operation]} {operands[1]})"
             elif step.operation == "where":
@@ -198,12 +217,8 @@ class Program:
             else:
                 value = f"f_{step.operation}({', '.join(operands)})"
                 value = value if step.uniform else dialect.call.format(value)
-            (text.uniform if step.uniform else text.elements).append(dialect.assign.format(name, value))
-        return text
-
-    def _operand_text(self, operand: str | float, dialect: Dialect, uniform: bool) -> str:
-        is_double = isinstance(operand, float) or self._is_uniform(operand)
-        return dialect.cast.format(operand) if is_double and not uniform else str(operand)
+            (uniform if step.uniform else elements).append(dialect.assign.format(name, value))
+        return Text(uniform, elements, [name_of(result, False) for result in self.results])
 
     def _is_uniform(self, name: str) -> bool:
         return self.steps[name].uniform if name in self.steps else self.symbols[name]
@@ -211,47 +226,69 @@ class Program:
     # ---- on numpy's arrays ----
 
     def evaluate(
-        self, values: Mapping[str, Any], out: Array | None = None, scratch: Callable[[int, bool], Array] | None = None
+        self,
+        values: Mapping[str, Any],
+        outs: Sequence[Array] = (),
+        over: tuple[str, ...] = (),
+        scratch: Callable[[int, bool], Array] | None = None,
     ) -> list[Any]:
         """The results for arrays of one shape and dtype, and floats for uniform symbols.
 
         Parameters
         ----------
         values : mapping of str to array or float
-        out : array, or None
-            Where the first result is to be; it may be one of `values`.
+        outs : sequence of arrays
+            Where the results are to be, if they are not to be new arrays.
+        over : tuple of str
+            For each of `outs` the symbol whose values may lie in the same memory, and are overwritten then.
         scratch : callable, or None
-            ``scratch(number, of_booleans)`` gives an array of that shape, the same each time, in which results may be
-            returned. None: they are allocated.
+            ``scratch(number, of_booleans)`` gives an array of that shape, the same each time, for intermediate results
+            and for those that have no place in `outs`. None: they are allocated.
         """
         known: dict[Any, Any] = dict(values)
-        places: dict[str, int] = {}  # the scratch array that holds a step's result
-        free: list[int] = []
-        for name, step in self.steps.items():
-            arguments = [known.get(operand, operand) for operand in step.operands]
-            if step.uniform:
-                known[name] = _uniform_function(step.operation)(*arguments)
-                continue
-            options = {}
-            if out is not None and name == self._last and step.operation != "where":
-                options["out"] = out
-            elif scratch is not None:
-                places[name] = free.pop() if free else len(set(places.values()))
-                options["out"] = scratch(places[name], step.operation in _COMPARISONS)
-            known[name] = _array_function(step.operation)(*arguments, **options)
-            free += [places[operand] for operand in self._last_uses[name] if operand in places]
+        for name, function, operands, place, of_booleans in self._plan(over):
+            arguments = [known.get(operand, operand) for operand in operands]
+            if place is None or (scratch is None and place >= 0):
+                known[name] = function(*arguments)
+            else:
+                known[name] = function(*arguments, out=outs[~place] if place < 0 else scratch(place, of_booleans))
         results = [known.get(result, result) for result in self.results]
-        if out is not None and results[0] is not out:
-            out[...] = results[0]
+        for out, result in zip(outs, results, strict=False):
+            if result is not out:
+                out[...] = result
         return results
 
-    @functools.cached_property
-    def _last(self) -> str | None:
-        """The last step, if it computes the first result: nothing is read after it."""
-        last = next(reversed(self.steps), None)
-        return last if last == self.results[0] else None
+    def _plan(
+        self, over: tuple[str, ...]
+    ) -> list[tuple[str, Callable[..., Any], tuple[str | float, ...], int | None, bool]]:
+        """For each step its name, function and operands, and where its result goes.
 
-    @functools.cached_property
+        That is the scratch array of a number, or result i in its place as ``~i``, if nothing reads later what it
+        overwrites; None if it is uniform.
+        """
+        if over not in self._plans:
+            last_uses, places, free = self._last_uses(), dict[str, int](), list[int]()
+            self._plans[over] = []
+            for name, step in self.steps.items():
+                place, function = None, _uniform_function(step.operation)
+                if not step.uniform:
+                    function = _array_function(step.operation)
+                    place = self._place_of_result(name, over)
+                    if place is None:
+                        place = places[name] = free.pop() if free else len(set(places.values()))
+                of_booleans = step.operation in _COMPARISONS
+                self._plans[over].append((name, function, step.operands, place, of_booleans))
+                free += [places[operand] for operand in last_uses[name] if operand in places]
+        return self._plans[over]
+
+    def _place_of_result(self, name: str, over: tuple[str, ...]) -> int | None:
+        if name not in self.results[: len(over)]:
+            return None
+        number = self.results.index(name)
+        names = list(self.steps)
+        later = [self.steps[other].operands for other in names[names.index(name) + 1 :]]
+        return None if any(over[number] in operands for operands in later) else ~number
+
     def _last_uses(self) -> dict[str, list[str]]:
         """For each step, the names of what nobody needs after it."""
         needed, ends = set(self.results), {}
@@ -284,8 +321,14 @@ def _array_function(operation: str) -> Callable[..., Array]:
 
 
 def _select(condition: Array, x: Any, y: Any, out: Array | None = None) -> Array:
+    """``x`` where the condition holds, else ``y``; of two numbers by arithmetic, which is several times as fast."""
     if out is None:
         return np.where(condition, x, y)
-    np.copyto(out, y)
-    np.copyto(out, x, where=condition)
+    if isinstance(x, float) and isinstance(y, float):
+        np.copyto(out, condition)
+        if (x, y) != (1.0, 0.0):
+            out *= x - y
+            out += y
+    else:
+        out[...] = np.where(condition, x, y)
     return out

@@ -115,9 +115,17 @@ class Optimizer:
     @property
     def program(self) -> Program:
         """`update` of the symbols p, g, s0, s1 ..., and of the uniform rates[0] ..., constants[0] ... and decay."""
+        return self._trace(True)
+
+    @property
+    def program_without_decay(self) -> Program:
+        """The same for a weight decay of 0."""
+        return self._trace(False)
+
+    def _trace(self, decays: bool) -> Program:
         names = self._hyperparameters()
         flags = tuple((one.name, getattr(self, one.name)) for one in self._own_fields() if one.name not in names)
-        return _trace_update(type(self), names, flags, 1 + len(self.corrections(np.ones(1))))
+        return _trace_update(type(self), names, flags, 1 + len(self.corrections(np.ones(1))), decays)
 
     def _hyperparameters(self) -> tuple[str, ...]:
         own = [one.name for one in self._own_fields()]
@@ -129,14 +137,15 @@ class Optimizer:
 
 @functools.cache
 def _trace_update(
-    kind: type[Optimizer], names: tuple[str, ...], flags: tuple[tuple[str, bool], ...], n_rates: int
+    kind: type[Optimizer], names: tuple[str, ...], flags: tuple[tuple[str, bool], ...], n_rates: int, decays: bool
 ) -> Program:
     symbolic = object.__new__(kind)
     vars(symbolic).update(flags)
     vars(symbolic).update({name: Expression(f"constants[{i}]", uniform=True) for i, name in enumerate(names)})
     state = tuple(Expression(f"s{i}") for i in range(len(kind.state)))
     rates = tuple(Expression(f"rates[{i}]", uniform=True) for i in range(n_rates))
-    return trace(symbolic.update, [Expression("p"), Expression("g"), state, rates, Expression("decay", uniform=True)])
+    decay = Expression("decay", uniform=True) if decays else 0.0
+    return trace(symbolic.update, [Expression("p"), Expression("g"), state, rates, decay])
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import test_kernels as suite
 from cuda_on_cpu import on_cpu_only, on_cuda
-from fastnn.kernels import cuda_source
+from fastnn.kernels import cuda_source, numpy_kernels
 from fastnn.kernels.contract import KERNELS
 from fastnn.kernels.cuda_modules import TILES, Product, all_modules, choose_tile
 
