@@ -7,7 +7,9 @@ blocks and threads in another order. And device arrays do not mix with numpy's.
 """
 
 import collections
+import contextlib
 import ctypes
+import fcntl
 import functools
 import hashlib
 import importlib
@@ -28,11 +30,12 @@ import pytest
 
 from fastnn import backends
 from fastnn.errors import BackendError
+from fastnn.files import cache_dir
 
 COMPILER = shutil.which(os.environ.get("CXX", "g++"))
 HERE = Path(__file__).parent
-CACHE = HERE.parents[1] / ".pytest_cache" / "cuda_on_cpu"
-FLAGS = ["-std=c++17", "-O2", "-march=native", "-fno-strict-aliasing", "-shared", "-fPIC", "-DFASTNN_ON_CPU"]
+CACHE = cache_dir() / "cuda_on_cpu"
+FLAGS = ["-std=c++17", "-O1", "-march=native", "-fno-strict-aliasing", "-shared", "-fPIC", "-DFASTNN_ON_CPU"]
 LAUNCHER = """
 extern "C" const char* launch_{kernel}(unsigned blocks, unsigned threads, size_t shared, int order, bool together,
                                       void** arguments) {{
@@ -227,21 +230,49 @@ def load(module):
 
 def build(text, name):
     """The shared library of a module's source; the one of an earlier run if nothing has changed."""
-    header = (HERE / "on_cpu.h").read_text(encoding="utf-8")
-    digest = hashlib.sha256("\0".join([text, header, *FLAGS, COMPILER]).encode()).hexdigest()[:20]
-    library = CACHE / f"{Path(name).stem}-{digest}.so"
-    if not library.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        expanded = run_compiler(text, "-E")
-        kernels = re.findall(r'extern "C"\s+void\s+(\w+)\(', expanded)
-        draft = library.with_suffix(f".{os.getpid()}")
-        run_compiler(expanded + "".join(LAUNCHER.format(kernel=kernel) for kernel in kernels), "-o", str(draft))
-        draft.replace(library)
+    library = CACHE / f"{Path(name).stem}-{digest(text)}.so"
+    with built_once(library) as draft:
+        if draft:
+            expanded = run_compiler(text, "-E")
+            kernels = re.findall(r'extern "C"\s+void\s+(\w+)\(', expanded)
+            launchers = "".join(LAUNCHER.format(kernel=kernel) for kernel in kernels)
+            folder = precompiled_header().parent
+            run_compiler(text + launchers, f"-I{folder}", "-include", "on_cpu.h", "-o", str(draft))
     return library
 
 
-def run_compiler(text, *options):
-    command = [COMPILER, *FLAGS, f"-I{HERE}", *options, "-x", "c++", "-"]
+def precompiled_header():
+    """Of ``on_cpu.h``, which takes longer to compile than most kernels: it lies beside a copy of the header."""
+    header = CACHE / digest("") / "on_cpu.h"
+    precompiled = header.with_suffix(".h.gch")
+    with built_once(precompiled) as draft:
+        if draft:
+            shutil.copy(HERE / "on_cpu.h", header)
+            run_compiler("", "-o", str(draft), kind="c++-header", source=str(header))
+    return precompiled
+
+
+def digest(text):
+    header = (HERE / "on_cpu.h").read_text(encoding="utf-8")
+    return hashlib.sha256("\0".join([text, header, *FLAGS, COMPILER]).encode()).hexdigest()[:20]
+
+
+@contextlib.contextmanager
+def built_once(path):
+    """Where to write a file that is not there yet; None if it is. Of several processes, one builds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.exists():
+            yield None
+        else:
+            draft = path.with_suffix(f".{os.getpid()}")
+            yield draft
+            draft.replace(path)
+
+
+def run_compiler(text, *options, kind="c++", source="-"):
+    command = [COMPILER, *FLAGS, *options, f"-I{HERE}", "-x", kind, source]
     done = subprocess.run(command, input=text, text=True, capture_output=True, check=False)
     assert done.returncode == 0, f"{' '.join(command)}:\n{done.stderr}"
     return done.stdout
