@@ -34,5 +34,5 @@ def test_epoch(backend, arithmetic, make_training, sizes, batch_size, full, time
     name = "-".join(map(str, sizes))
     notes = {"backend": backend, "dtype": dtype, "precision": precision, "batch_size": batch_size, "network": name}
     rates = {"samples_per_second": samples}
-    plan = training.space.plan
+    plan = training.workspace.plan
     timed(f"epoch {name}, batch {batch_size}", training.epoch, rates=rates, samples=samples, plan=plan, **notes)

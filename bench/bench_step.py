@@ -16,7 +16,7 @@ def test_step(backend, make_training, sizes, batch_size, timed):
     training = make_training("float32", None, sizes, batch_size, samples=SAMPLES)
     training.step(0)
     weights, (loss,) = training.expected(np.arange(batch_size))
-    losses = training.network.kernels.to_numpy(training.space.objective.losses)
+    losses = training.workspace.objective.losses()
     assert abs(losses[0] / batch_size - loss) <= TOLERANCE * loss
     assert training.error(weights) <= 10 * TOLERANCE
 

@@ -158,21 +158,21 @@ class Training:
         self.network = fastnn.Network(sizes, backend=backend, dtype=dtype, precision=precision, threads=threads)
         self.weights = reference.as_float64(self.network.get_weights())
         self.batch_size, optimizer = batch_size, fastnn.SGD(LEARNING_RATE)
-        self.space = Workspace(
+        self.workspace = Workspace(
             self.network,
             self.x,
             self.y,
             batch_size,
             loss="cross_entropy",
-            optimizer=optimizer.constants,
+            optimizer=optimizer,
             training=True,
         )
-        self.trainer = Trainer(self.space, optimizer, fastnn.Constant(), epochs=1)
+        self.trainer = Trainer(self.workspace, optimizer, fastnn.Constant(), epochs=1)
         self.trainer.compile()
 
         # A step by itself needs what an epoch would have put there.
-        steps = np.arange(self.space.steps)
-        self.space.objective.rates[...] = self.network.kernels.asarray(optimizer.rates(np.ones(len(steps)), steps))
+        steps = np.arange(self.workspace.data.steps)
+        self.workspace.objective.begin_epoch(optimizer.rates(np.ones(len(steps)), steps))
 
     def epoch(self):
         """In another order each time; returns the mean loss."""
@@ -180,7 +180,7 @@ class Training:
         return self.trainer.means()[0]
 
     def step(self, number):
-        self.space.run(bind(self.network.kernels).train_steps, number, number + 1)
+        self.workspace.run(bind(self.network.kernels).train_steps, number, number + 1)
 
     def order(self):
         """Of the first epoch."""

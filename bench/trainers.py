@@ -54,29 +54,29 @@ def make_fastnn(task: Task, backend: str, precision: str | None = None, dtype: s
     network = fastnn.Network(task.sizes, backend=backend, threads=task.threads, precision=precision, dtype=dtype)
     network.set_weights(task.weights)
     optimizer = fastnn.SGD(LEARNING_RATE)
-    space = Workspace(
+    workspace = Workspace(
         network,
         task.x,
         task.y,
         task.batch_size,
         loss="cross_entropy",
-        optimizer=optimizer.constants,
+        optimizer=optimizer,
         training=True,
     )
-    trainer = Trainer(space, optimizer, fastnn.Constant(), epochs=1)
+    trainer = Trainer(workspace, optimizer, fastnn.Constant(), epochs=1)
     trainer.compile()
 
     def run(order: np.ndarray) -> float:
         with network.kernels.limit_threads(task.threads):
             trainer.epoch(0, lambda trainer: None)
-        if not np.array_equal(network.kernels.to_numpy(space.data.order[:_COMPARED]), order[:_COMPARED]):
+        if not np.array_equal(network.kernels.to_numpy(workspace.data.data.order[:_COMPARED]), order[:_COMPARED]):
             raise RuntimeError("fastnn trained in another order than it was given: see `fastnn.bench.runner.orders`")
         return trainer.means()[0]
 
     def losses() -> np.ndarray:
-        return network.kernels.to_numpy(space.objective.losses) / task.batch_size
+        return workspace.objective.losses() / task.batch_size
 
-    return Loop(run, {"backend": network.backend, "plan": space.plan, "precision": network.precision}, losses)
+    return Loop(run, {"backend": network.backend, "plan": workspace.plan, "precision": network.precision}, losses)
 
 
 def make_plain_numpy(task: Task) -> Loop:

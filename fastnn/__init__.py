@@ -24,13 +24,11 @@ from fastnn.errors import (
 )
 from fastnn.history import History
 from fastnn.many import train_many
-from fastnn.network import Network
+from fastnn.network import Network, load
 from fastnn.operations import register
 from fastnn.operations.optimizers import SGD, Adagrad, Adam, AdamW, Lion, NAdam, RMSprop
 from fastnn.schedules import Constant, Cosine, Exponential, Step
-from fastnn.storage import load
-
-__version__ = "0.1.0"
+from fastnn.version import __version__
 
 __all__ = [
     "SGD",
@@ -63,6 +61,7 @@ __all__ = [
     "SettingError",
     "Step",
     "TensorBoard",
+    "__version__",
     "available_backends",
     "datasets",
     "load",

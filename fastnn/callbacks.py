@@ -13,18 +13,18 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, ClassVar, Protocol, TextIO
 
 import numpy as np
 
-from fastnn.arguments import check_count, check_finite
+from fastnn.checks import check_count, check_finite
 from fastnn.choices import check_choice
 from fastnn.history import QUANTITIES, History
+from fastnn.model import Model
+from fastnn.operations import Optimizer
 from fastnn.optional import require
-
-if TYPE_CHECKING:
-    from fastnn.network import Network
-    from fastnn.runs import Run, TrainingState
+from fastnn.storage import check_writable, save
+from fastnn.training_state import TrainingState
 
 __all__ = [
     "CSVLog",
@@ -38,17 +38,61 @@ __all__ = [
 ]
 
 
-class Callback:
-    """Base of callbacks that do more than look at an epoch; every method may be left out."""
+class Run(Protocol):
+    """What a callback may know and change of the run that calls it, a call of `fastnn.Network.fit`.
 
-    def begin(self, run: "Run") -> None:
+    Attributes
+    ----------
+    network : Model
+    history : History
+    epochs : int
+        Of the whole run, those before it was resumed too.
+    batch_size : int
+    optimizer : Optimizer
+    verbose : bool
+        Progress is drawn on stderr.
+    quantities : tuple of str
+        What `history` has a value of after each epoch: loss, accuracy, val_loss, val_accuracy.
+    rate_factor : float
+        Multiplies the learning rate from the next epoch on, beside the schedule.
+    """
+
+    network: Model
+    history: History
+    epochs: int
+    batch_size: int
+    optimizer: Optimizer
+    verbose: bool
+    quantities: tuple[str, ...]
+    rate_factor: float
+
+    @property
+    def is_last_epoch(self) -> bool:
+        """Whether no epoch follows the one that has just ended."""
+
+    def state(self) -> TrainingState:
+        """Where the run is, between two epochs."""
+
+
+class Callback:
+    """Base of callbacks that do more than look at an epoch; every method may be left out.
+
+    Attributes
+    ----------
+    is_last : bool
+        It is called after those that are not, and sees what they have done.
+    """
+
+    is_last: ClassVar[bool] = False
+
+    def begin(self, run: Run) -> None:
         """Called before the first epoch. The same object may serve one run after the other."""
 
-    def __call__(self, network: "Network", history: History) -> bool | None:
+    def __call__(self, network: Model, history: History) -> bool | None:
         """Called after every epoch; True ends the run."""
         return None
 
-    def end(self, run: "Run") -> None:
+    def end(self, run: Run) -> None:
         """Called after the last epoch, and also where an error or Ctrl-C ended the run, in `begin` too."""
 
     def state(self) -> dict[str, Any]:
@@ -62,13 +106,13 @@ class Callback:
 class _Function(Callback):
     """A plain function."""
 
-    def __init__(self, function: Callable[["Network", History], Any]) -> None:
+    def __init__(self, function: Callable[[Any, History], Any]) -> None:
         self._function = function
 
     def __repr__(self) -> str:
         return repr(self._function)
 
-    def __call__(self, network: "Network", history: History) -> bool | None:
+    def __call__(self, network: Model, history: History) -> bool | None:
         return self._function(network, history)
 
 
@@ -78,7 +122,7 @@ def as_callbacks(callbacks: Any) -> list[Callback]:
     if any(isinstance(callback, type) or not callable(callback) for callback in given):
         raise ValueError(f"callbacks must be functions or objects as EarlyStopping(), in a list; got {callbacks!r}")
     made = [callback if isinstance(callback, Callback) else _Function(callback) for callback in given]
-    return sorted(made, key=lambda callback: isinstance(callback, Checkpoint))
+    return sorted(made, key=lambda callback: callback.is_last)
 
 
 class _Monitor:
@@ -90,7 +134,7 @@ class _Monitor:
         self._sign = -1.0 if quantity.endswith("loss") else 1.0
         self.best = math.nan
 
-    def begin(self, run: "Run") -> None:
+    def begin(self, run: Run) -> None:
         if self.quantity not in run.quantities:
             there = ", ".join(run.quantities)
             raise ValueError(f"monitor={self.quantity!r} is not to be had in this run, which has {there}")
@@ -159,11 +203,11 @@ class EarlyStopping(Callback):
     def best(self) -> float:
         return self._monitor.best
 
-    def begin(self, run: "Run") -> None:
+    def begin(self, run: Run) -> None:
         self.best_epoch, self._waited, self._weights = 0, 0, None
         self._monitor.begin(run)
 
-    def __call__(self, network: "Network", history: History) -> bool:
+    def __call__(self, network: Model, history: History) -> bool:
         self._waited += 1
         if self._monitor.improved(history):
             self.best_epoch, self._waited = history.epochs, 0
@@ -171,7 +215,7 @@ class EarlyStopping(Callback):
                 self._weights = network.kernels.to_numpy(network.parameters).copy()
         return self._waited >= self.patience
 
-    def end(self, run: "Run") -> None:
+    def end(self, run: Run) -> None:
         if self._weights is not None:
             run.network.parameters[...] = run.network.kernels.asarray(self._weights)
 
@@ -218,6 +262,8 @@ class Checkpoint(Callback):
     3 3
     """
 
+    is_last = True
+
     def __init__(
         self, path: str | Path, every: int = 1, best: str | None = None, notes: dict[str, Any] | None = None
     ) -> None:
@@ -227,27 +273,21 @@ class Checkpoint(Callback):
         self._run: Run | None = None
         self._written: TrainingState | None = None
 
-    def begin(self, run: "Run") -> None:
-        from fastnn.storage import check_writable
-
+    def begin(self, run: Run) -> None:
         self._written = None
         check_writable(self.path)
         if self._monitor:
             self._monitor.begin(run)
         self._run = run
 
-    def __call__(self, network: "Network", history: History) -> None:
-        from fastnn.storage import save
-
+    def __call__(self, network: Model, history: History) -> None:
         assert self._run is not None
         due = self._run.is_last_epoch or history.epochs % self.every == 0
         if due and (self._monitor is None or self._monitor.improved(history)):
             self._written = dataclasses.replace(self._run.state(), notes=self.notes)
             save(network, self.path, self._written)
 
-    def end(self, run: "Run") -> None:
-        from fastnn.storage import save
-
+    def end(self, run: Run) -> None:
         written, network = self._written, run.network
         self._run = self._written = None
         if written is None or written.epoch != run.history.epochs:
@@ -281,16 +321,16 @@ class CSVLog(Callback):
         self.path = Path(path)
         self._file: TextIO | None = None
 
-    def begin(self, run: "Run") -> None:
+    def begin(self, run: Run) -> None:
         self._file = open(self.path, "w", newline="", encoding="utf-8")  # noqa: SIM115 - open as long as the run is
         csv.writer(self._file).writerow(self.COLUMNS)
         for i in range(run.history.epochs):
             self._write(run.history, i)
 
-    def __call__(self, network: "Network", history: History) -> None:
+    def __call__(self, network: Model, history: History) -> None:
         self._write(history, history.epochs - 1)
 
-    def end(self, run: "Run") -> None:
+    def end(self, run: Run) -> None:
         if self._file:
             self._file.close()
             self._file = None
@@ -325,19 +365,19 @@ class TensorBoard(Callback):
         self.folder = Path(folder)
         self._writer: Any = None
 
-    def begin(self, run: "Run") -> None:
+    def begin(self, run: Run) -> None:
         from tensorboardX import SummaryWriter
 
         self._writer = SummaryWriter(str(self.folder), purge_step=run.history.epochs + 1)
 
-    def __call__(self, network: "Network", history: History) -> None:
+    def __call__(self, network: Model, history: History) -> None:
         for quantity, tag in self._TAGS.items():
             value = history.value(quantity, history.epochs - 1)
             if not math.isnan(value):
                 self._writer.add_scalar(tag, value, history.epochs)
         self._writer.flush()
 
-    def end(self, run: "Run") -> None:
+    def end(self, run: Run) -> None:
         if self._writer:
             self._writer.close()
             self._writer = None
@@ -362,15 +402,15 @@ class LearningRateSchedule(Callback):
         self._function = function
         self._run: Run | None = None
 
-    def begin(self, run: "Run") -> None:
+    def begin(self, run: Run) -> None:
         self._run = run
         if run.history.epochs == 0:  # a run that is resumed has the rate of its next epoch
             self._choose(0)
 
-    def __call__(self, network: "Network", history: History) -> None:
+    def __call__(self, network: Model, history: History) -> None:
         self._choose(history.epochs)
 
-    def end(self, run: "Run") -> None:
+    def end(self, run: Run) -> None:
         self._run = None
 
     def _choose(self, epoch: int) -> None:
@@ -415,18 +455,18 @@ class ReduceLROnPlateau(Callback):
         self._waited = 0
         self._run: Run | None = None
 
-    def begin(self, run: "Run") -> None:
+    def begin(self, run: Run) -> None:
         self._monitor.begin(run)
         self._waited, self._run = 0, run
 
-    def __call__(self, network: "Network", history: History) -> None:
+    def __call__(self, network: Model, history: History) -> None:
         self._waited = 0 if self._monitor.improved(history) else self._waited + 1
         if self._waited >= self.patience:
             assert self._run is not None
             least = self.least_rate / self._run.optimizer.learning_rate
             self._waited, self._run.rate_factor = 0, max(self._run.rate_factor * self.factor, least)
 
-    def end(self, run: "Run") -> None:
+    def end(self, run: Run) -> None:
         self._run = None
 
     def state(self) -> dict[str, Any]:

@@ -1,28 +1,26 @@
-"""A network's answers without learning: outputs, and loss and accuracy over a data set."""
+"""A network's predictions, without learning: outputs, and loss and accuracy over a data set."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL
+from fastnn.model import Model
 from fastnn.samples import UNKNOWN, is_of_other_library
 from fastnn.step import bind
 from fastnn.workspace import Workspace
 
-if TYPE_CHECKING:
-    from fastnn.network import Network
-
-__all__ = ["Evaluator", "answers", "outputs"]
+__all__ = ["Evaluator", "outputs", "predictions"]
 
 _ROWS = 512  # samples at a time: enough for the matrix product, few enough for the cache
 
 
-def outputs(network: "Network", x: Any) -> Any:
+def outputs(network: Model, x: Any) -> Any:
     """Outputs ``(n, n_out)`` of the network's dtype for samples `x`: an array of the same library, where `x` is."""
     return _as_came(_forward(network, x), x)
 
 
-def answers(network: "Network", x: Any) -> Any:
+def predictions(network: Model, x: Any) -> Any:
     """What the network says of samples `x`, see `fastnn.Network.predict`: of the same library, where `x` is."""
     a = _forward(network, x)
     if network.task == CLASSIFICATION:
@@ -31,16 +29,17 @@ def answers(network: "Network", x: Any) -> Any:
     return _as_came(result[:, 0] if result.shape[1] == 1 else result, x)
 
 
-def _forward(network: "Network", x: Any) -> Any:
+def _forward(network: Model, x: Any) -> Any:
     """Outputs as an array of the backend's if `x` is one of another library on the same device; else of numpy's."""
-    space, kernels = Workspace(network, x, UNKNOWN, _ROWS), network.kernels
-    shape = space.n_samples, network.sizes[-1]
+    workspace, kernels = Workspace(network, x, UNKNOWN, _ROWS), network.kernels
+    data = workspace.data
+    shape = data.n_samples, network.sizes[-1]
     stays = is_of_other_library(x) and x.__dlpack_device__() == network.parameters.__dlpack_device__()
     result = kernels.zeros(shape, network.dtype) if stays else np.empty(shape, network.dtype)
     with kernels.limit_threads(network.threads):
-        for step in range(space.steps):
-            start, a = step * space.rows, space.forward(step)
-            result[start : start + space.rows] = a if stays else kernels.to_numpy(a)
+        for step in range(data.steps):
+            start, a = step * data.rows, workspace.forward(step)
+            result[start : start + data.rows] = a if stays else kernels.to_numpy(a)
     return result
 
 
@@ -62,14 +61,15 @@ class Evaluator:
     """
 
     def __init__(
-        self, network: "Network", x: Any, y: Any, sample_weight: Any = None, *, loss: str, task: int | None = None
+        self, network: Model, x: Any, y: Any, sample_weight: Any = None, *, loss: str, task: int | None = None
     ) -> None:
-        self._space = Workspace(network, x, y, _ROWS, loss=loss, sample_weight=sample_weight, task=task)
-        self._step_weights = self._space.step_weights(np.arange(self._space.n_samples))
+        self._workspace = Workspace(network, x, y, _ROWS, loss=loss, sample_weight=sample_weight, task=task)
+        data = self._workspace.data
+        self._step_weights = data.step_weights(np.arange(data.n_samples))
 
     def __call__(self) -> tuple[float, float]:
         """Mean loss and share of hits (NaN for regression)."""
-        space, network = self._space, self._space.network
+        workspace, network = self._workspace, self._workspace.network
         with network.kernels.limit_threads(network.threads):
-            space.run(bind(network.kernels).evaluate_steps, 0, space.steps)
-        return space.means(self._step_weights, space.steps)
+            workspace.run(bind(network.kernels).evaluate_steps, 0, workspace.data.steps)
+        return workspace.objective.means(self._step_weights, workspace.data.steps)

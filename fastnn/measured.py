@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fastnn.files import atomic_path, cache_dir
+from fastnn.version import __version__
 
 __all__ = ["recall", "remember"]
 
@@ -54,9 +55,7 @@ def _key(sizes: Sequence[int]) -> str:
 
 
 def _here() -> list[Any]:
-    import fastnn
-
-    return [fastnn.__version__, platform.machine(), platform.processor(), os.cpu_count()]
+    return [__version__, platform.machine(), platform.processor(), os.cpu_count()]
 
 
 def _read() -> dict[str, Any]:

@@ -1,54 +1,38 @@
-"""Networks and histories as notebooks show them: small tables that take the notebook's own colours and fonts."""
+"""Histories as notebooks show them, in small tables that take the notebook's own colours and fonts."""
 
-import itertools
 import math
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from fastnn.history import History
-
-if TYPE_CHECKING:
-    from fastnn.network import Network
-
-__all__ = ["history_html", "network_html"]
+__all__ = ["history_html", "plural", "table"]
 
 _ROWS = 12  # of a history's table, at most
 _WIDTH, _HEIGHT = 260, 64  # pixels of a sparkline
 _VALIDATION = "#e07b28"  # is seen on white and on black
 
 
-def network_html(network: "Network") -> str:
-    """A table of a network's layers, what they are made of, and where they run.
+class Record(Protocol):
+    """What is shown of a `fastnn.History`."""
 
-    Examples
-    --------
-    >>> import fastnn
-    >>> "101,770" in network_html(fastnn.Network([784, 128, 10], backend="numpy"))
-    True
-    """
-    choice = network.backend_choice
-    head = ["layer", "inputs", "outputs", "activation", "parameters"]
-    names = [*network.hidden, network.output]
-    rows = []
-    for i, (n_in, n_out) in enumerate(itertools.pairwise(network.sizes)):
-        count = n_in * n_out + (n_out if network.bias else 0)
-        rows.append([f"{i + 1}", f"{n_in:,}", f"{n_out:,}", names[i], f"{count:,}"])
-    if any(network.dropout):
-        head.insert(3, "dropout of inputs")
-        for row, rate in zip(rows, network.dropout, strict=True):
-            row.insert(3, f"{100 * rate:g} %" if rate else "")
-    total = ["total", *[""] * (len(head) - 2), f"{network.n_parameters:,}"]
-    kind = network.dtype.name + (f", products in {network.precision}" if network.precision else "")
-    bias = "" if network.bias else ", without biases"
-    epochs = _plural(network.epochs_trained, "epoch")
-    trained = f"; {epochs} of training" if network.epochs_trained else "; not trained"
-    title = f"<b>Network</b> {escape('-'.join(map(str, network.sizes)))}: {escape(kind)}{bias}{trained}"
-    where = f"backend {choice.name}, by {choice.origin}: {choice.reason}"
-    return f"<div>{title}<br>{escape(where)}{_table(head, rows, total)}</div>"
+    loss: list[float]
+    val_loss: list[float]
+    seconds: list[float]
+    backend: str
+    diverged: bool
+
+    @property
+    def epochs(self) -> int: ...
+
+    @property
+    def finished_epochs(self) -> int: ...
+
+    def value(self, quantity: str, epoch: int) -> float: ...
+
+    def best_epoch(self, quantity: str) -> tuple[int, float, str] | None: ...
 
 
-def history_html(history: History) -> str:
+def history_html(history: Record) -> str:
     """A table of a run's epochs, twelve rows at most, with the first, the last and the best; and its loss as a line.
 
     Examples
@@ -74,14 +58,13 @@ def history_html(history: History) -> str:
     head += [""] * (width - len(head))
     rows = [row + [""] * (len(head) - len(row)) for row in rows]
     end = "; diverged in the epoch after these" if history.diverged else ""
-    epochs = _plural(history.epochs, "epoch")
+    epochs = plural(history.epochs, "epoch")
     seconds = f"{sum(history.seconds):.3g} s of training"
     title = f"<b>History</b> of {epochs}, {seconds}{f' on {escape(history.backend)}' if history.backend else ''}"
-    table = _table(head, rows) if rows else ""
-    return f"<div>{title}{end}{_sparkline(history)}{table}</div>"
+    return f"<div>{title}{end}{_sparkline(history)}{table(head, rows) if rows else ''}</div>"
 
 
-def _plural(n: int, what: str) -> str:
+def plural(n: int, what: str) -> str:
     return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
@@ -93,7 +76,7 @@ def _shown(epochs: int, best: int) -> list[int]:
     return sorted({round(i * (epochs - 1) / steps) for i in range(steps + 1)} | {best})
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], foot: Sequence[str] = ()) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], foot: Sequence[str] = ()) -> str:
     def line(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f'<{tag} style="text-align:right">{escape(cell)}</{tag}>' for cell in cells) + "</tr>"
 
@@ -102,7 +85,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], foot: Sequence[st
     return f"<table><thead>{line(head, 'th')}</thead><tbody>{body}</tbody>{end}</table>"
 
 
-def _sparkline(history: History) -> str:
+def _sparkline(history: Record) -> str:
     """The loss of training and validation as lines in one inline SVG; nothing for less than two epochs."""
     losses = [value for value in history.loss + history.val_loss if math.isfinite(value)]
     if history.epochs < 2 or not losses:

@@ -1,7 +1,6 @@
 """A training run: epochs, validation, callbacks and their record; and what it takes to go on with one."""
 
 import copy
-import dataclasses
 import math
 import threading
 import time
@@ -21,76 +20,20 @@ from fastnn.kernels.codes import REGRESSION
 from fastnn.operations import Optimizer
 from fastnn.schedules import Schedule
 from fastnn.training import Trainer
+from fastnn.training_state import TrainingState
 from fastnn.workspace import Workspace
 
-__all__ = ["Run", "TrainingState"]
+__all__ = ["Run"]
 
 Report = Callable[[Trainer], None]
 
 
-@dataclasses.dataclass
-class TrainingState:
-    """All that the rest of a run depends on besides the data; arrays are copies, of the network's dtype.
-
-    The order of samples and the dropout masks need no state: they are functions of the network's seed and of
-    `epochs_trained`.
-
-    Attributes
-    ----------
-    settings : dict
-        Plain values that have to be the same where the run goes on; empty: whatever comes is taken.
-    history : History
-    updates : int
-        Mini-batches done, on which schedules and Adam's corrections depend.
-    epochs_trained : int
-        The network's.
-    rate_factor : float
-    stopped : bool
-        A callback has ended the run.
-    callbacks : list of (str, dict)
-        Class and state of each callback that has one.
-    notes : dict
-        The caller's own plain values, see `Checkpoint`.
-    arrays : dict of str to numpy.ndarray
-        "parameters" (n_parameters,), and as many for each name in the optimizer's `state`.
-    """
-
-    settings: dict[str, Any]
-    history: History
-    updates: int
-    epochs_trained: int
-    rate_factor: float
-    stopped: bool
-    callbacks: list[tuple[str, dict[str, Any]]]
-    arrays: dict[str, np.ndarray]
-    notes: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    @property
-    def epoch(self) -> int:
-        """Epochs of the run that are done."""
-        return self.history.epochs
-
-
 class Run:
-    """One call of `Network.fit`, under way.
-
-    Attributes
-    ----------
-    network : Network
-    history : History
-    epochs : int
-        Of the whole run, those before it was resumed too.
-    batch_size : int
-    optimizer : Optimizer
-    verbose : bool
-        Progress is drawn on stderr.
-    quantities : tuple of str
-        What `history` has a value of after each epoch: loss, accuracy, val_loss, val_accuracy.
-    """
+    """One call of `Network.fit`, under way; see `fastnn.callbacks.Run` for what it is to callbacks."""
 
     def __init__(
         self,
-        space: Workspace,
+        workspace: Workspace,
         optimizer: Optimizer,
         schedule: Schedule,
         *,
@@ -102,13 +45,13 @@ class Run:
         callbacks: list[Callback],
         verbose: bool | str,
     ) -> None:
-        self.network, self.epochs, self.batch_size, self.optimizer = space.network, epochs, batch_size, optimizer
-        self._space, self._loss, self._shuffle, self._callbacks = space, loss, shuffle, callbacks
+        self.network, self.epochs, self.batch_size, self.optimizer = workspace.network, epochs, batch_size, optimizer
+        self._workspace, self._loss, self._shuffle, self._callbacks = workspace, loss, shuffle, callbacks
         self._schedule = schedule
-        self._trainer = Trainer(space, optimizer, schedule, epochs, shuffle)
+        self._trainer = Trainer(workspace, optimizer, schedule, epochs, shuffle)
         self._validate, self._stopped = validate, False
         self.verbose = wants_progress(verbose)
-        training = ("loss",) if space.task == REGRESSION else ("loss", "accuracy")
+        training = ("loss",) if workspace.data.task == REGRESSION else ("loss", "accuracy")
         self.quantities = training + tuple(f"val_{name}" for name in training if validate)
         self.history = History()
         self._restore: list[tuple[Callback, dict[str, Any]]] = []
@@ -131,7 +74,6 @@ class Run:
 
     def state(self) -> TrainingState:
         """Where the run is, between two epochs."""
-        to_numpy = self.network.kernels.to_numpy
         return TrainingState(
             settings=self._settings(),
             history=copy.deepcopy(self.history),
@@ -140,14 +82,8 @@ class Run:
             rate_factor=self.rate_factor,
             stopped=self._stopped,
             callbacks=[(type(one).__name__, one.state()) for one in self._stateful()],
-            arrays={name: to_numpy(array).copy() for name, array in self._arrays().items()},
+            arrays=self._workspace.objective.state(),
         )
-
-    def _arrays(self) -> dict[str, Any]:
-        """Parameters and the optimizer's state, by name."""
-        objective = self._space.objective
-        state = dict(zip(self.optimizer.state, objective.state, strict=True)) if objective.state.size else {}
-        return {"parameters": objective.params} | state
 
     def _settings(self) -> dict[str, Any]:
         return self.network.configuration() | {
@@ -156,7 +92,7 @@ class Run:
             "schedule": describe(self._schedule),
             "batch_size": self.batch_size,
             "shuffle": self._shuffle,
-            "data": self._space.fingerprint,
+            "data": self._workspace.data.fingerprint,
             "history of": list(self.quantities),
         }
 
@@ -169,7 +105,7 @@ class Run:
             If a setting, the data, or what optimizer and callbacks have to remember is not as it was; then nothing is
             changed.
         """
-        callbacks, arrays, kept = self._stateful(), self._arrays(), dict(state.arrays)
+        callbacks, kept = self._stateful(), dict(state.arrays)
         older = [kept.pop(name) for name in ("state1", "state2") if name in kept]  # as files of version 0.1 call them
         kept |= dict(zip(self.optimizer.state, older, strict=False))
         was = state.settings or {}
@@ -179,14 +115,13 @@ class Run:
         was = was | {"callbacks": [name for name, _ in state.callbacks]}
         was |= {name: array.size for name, array in kept.items()}
         now = now | {"callbacks": [type(one).__name__ for one in callbacks]}
-        now |= {name: array.size for name, array in arrays.items()}
+        now |= self._workspace.objective.sizes()
         changed = [
             f"{name} {was.get(name)!r}, now {now.get(name)!r}" for name in now | was if was.get(name) != now.get(name)
         ]
         if changed:
             raise ValueError(f"cannot go on with a run of other settings; then and now: {'; '.join(changed)}")
-        for name, array in kept.items():
-            arrays[name][...] = self.network.kernels.asarray(array)
+        self._workspace.objective.restore(kept)
         self.network.epochs_trained = state.epochs_trained
         self.history, self._stopped = copy.deepcopy(state.history), state.stopped
         self._trainer.resume(state.updates, state.rate_factor)
@@ -201,9 +136,10 @@ class Run:
         """All epochs that are left; see `fastnn.Network.fit`."""
         network, history = self.network, self.history
         network.history = history
-        network.learn_conventions(self._space.task, self._loss, self._space.pixels, self._space.largest_input)
+        data = self._workspace.data
+        network.learn_conventions(data.task, self._loss, data.pixels, data.largest_input)
         history.backend, history.dtype, history.precision = network.backend, network.dtype.name, network.precision
-        history.threads, history.samples, history.interrupted = network.threads, self._space.n_samples, False
+        history.threads, history.samples, history.interrupted = network.threads, data.n_samples, False
         history.partial = False
         with network.kernels.limit_threads(network.threads), ExitStack() as ends:
             begun: list[Callback] = []
@@ -214,7 +150,7 @@ class Run:
             for callback, state in self._restore:
                 callback.restore(state)
             history.compile_seconds = _compile(self._trainer, self.verbose)
-            history.plan = self._space.plan  # some backends decide on it now
+            history.plan = self._workspace.plan  # some backends decide on it now
             try:
                 while not self.is_last_epoch:
                     self._epoch(history.epochs)
@@ -292,7 +228,7 @@ def _progress(show: bool, run: Run, number: int) -> Iterator[Report]:
             if len(run.history.val_accuracy) > number:
                 shown |= {"val_loss": run.history.val_loss[-1], "val_accuracy": run.history.val_accuracy[-1]}
             bar.set_postfix({k: f"{v:.4f}" for k, v in shown.items() if not math.isnan(v)}, refresh=False)
-            bar.update(min(trainer.steps_done * trainer.space.rows, n_samples) - bar.n)
+            bar.update(min(trainer.steps_done * trainer.workspace.data.rows, n_samples) - bar.n)
             bar.refresh()
 
         yield report

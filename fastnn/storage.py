@@ -4,39 +4,44 @@ import hashlib
 import itertools
 import json
 import os
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from fastnn.arguments import check_count, check_finite
+from fastnn.checks import check_count, check_finite
+from fastnn.datasets.npz import read_npz
 from fastnn.errors import FileFormatError
 from fastnn.files import atomic_path, reading
 from fastnn.history import History
 from fastnn.kernels.codes import TASKS
-from fastnn.network import Network
+from fastnn.model import Model
 from fastnn.operations import check_loss
 from fastnn.parameters import count_biases, count_weights, split_parameters
 from fastnn.threads import resolve_threads
+from fastnn.training_state import TrainingState
 
-if TYPE_CHECKING:
-    from fastnn.runs import TrainingState
+__all__ = ["build", "check_writable", "describe", "load_state", "read_network", "read_npz_network", "save", "save_npz"]
 
-__all__ = ["build", "check_writable", "describe", "load", "load_state", "save"]
+M = TypeVar("M", bound=Model)
 
 _FORMAT_VERSION = 3  # 1 knew neither history nor training, 2 not what training decided on data; both are read too
 _TEXTS = ("network", "history", "training")  # of the metadata; the digest is over all of them
 _OF_OTHERS = (".onnx", ".pt", ".pth", ".npy")
+_NPZ_FORMAT_VERSION = 2  # 1 knew not what training decided on data; it is read too
+_DESCRIPTION = "fastnn"  # name of the array with the JSON in an .npz file
 _TRAINING = "training."  # before the names of tensors that a model does without
 
 
-def save(network: Network, path: str | Path, state: "TrainingState | None" = None) -> None:
+def save(network: Model, path: str | Path, state: TrainingState | None = None) -> None:
     """Write a network to `path`; at any moment the old file or the new one is there, whole.
 
     Parameters
     ----------
-    network : Network
+    network : Model
     path : str or Path
         Safetensors, unless it ends with ``.npz``.
     state : TrainingState or None
@@ -51,8 +56,6 @@ def save(network: Network, path: str | Path, state: "TrainingState | None" = Non
     """
     suffix = Path(path).suffix.lower()
     if suffix == ".npz" and state is None:
-        from fastnn.interchange import save_npz
-
         return save_npz(network, path)
     if suffix in _OF_OTHERS:
         raise ValueError(
@@ -72,7 +75,7 @@ def save(network: Network, path: str | Path, state: "TrainingState | None" = Non
         temporary.write_bytes(to_bytes(tensors, metadata))
 
 
-def describe(network: Network) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def describe(network: Model) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """All that makes a network, as plain values and arrays; `build` makes one of it."""
     tensors = {}
     for i, (W, b) in enumerate(network.get_weights(), start=1):
@@ -87,41 +90,43 @@ def describe(network: Network) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return texts, tensors
 
 
-def load(
-    path: str | Path, backend: str | None = None, threads: int | None = None, precision: str | None = None
-) -> Network:
-    """Read a network that `Network.save` or a `Checkpoint` wrote: safetensors or ``.npz``.
-
-    Parameters
-    ----------
-    path : str or Path
-    backend, threads, precision
-        As for `Network`; a file does not say on which backend, and how, it is to be run.
-
-    Raises
-    ------
-    FileFormatError
-        If the file is damaged, of another kind, or of a newer format.
-    OSError
-        If it cannot be read.
-    """
-    from fastnn.interchange import load_npz
-    from fastnn.interchange.file_kinds import file_kind
-
-    kind = file_kind(path)
-    if kind == "npz":
-        return load_npz(path, backend, threads, precision)
-    if kind in ("torch", "arrays"):
-        raise FileFormatError(
-            f"{path} is not one of fastnn's files; of weights without activations, as of PyTorch or Keras, "
-            f"`fastnn convert {path} NAME.safetensors --hidden NAME --output NAME` makes one"
-        )
-    network = build(path, *_read(path), backend, threads)
-    network.precision = precision
-    return network
+def read_network(path: str | Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """What `build` needs of a safetensors file, which may be a checkpoint; see `fastnn.load` for errors."""
+    return _read(path)
 
 
-def load_state(path: str | Path) -> "TrainingState":
+def save_npz(network: Model, path: str | Path) -> None:
+    """Nothing is pickled. A zip archive has a checksum of every member, so that no damage goes unseen."""
+    texts, tensors = describe(network)
+    content = json.dumps({"format": _NPZ_FORMAT_VERSION, **texts}).encode()
+    arrays: dict[str, Any] = {**tensors, _DESCRIPTION: np.frombuffer(content, np.uint8)}
+    with atomic_path(Path(os.path.realpath(path))) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **arrays)
+
+
+def read_npz_network(path: str | Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    """What `build` needs of an ``.npz`` file; see `fastnn.load` for errors."""
+    with open(path, "rb"):  # a missing or forbidden file is an OSError, with its own words
+        pass
+    content = read_npz(path, [_DESCRIPTION])[_DESCRIPTION].tobytes()
+    try:
+        description = json.loads(content)
+        version = description["format"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise FileFormatError(f"{path}: its array {_DESCRIPTION!r} is no network's description ({error})") from error
+    if version not in range(1, _NPZ_FORMAT_VERSION + 1):
+        newest = f"this fastnn reads 1 to {_NPZ_FORMAT_VERSION}: update fastnn"
+        raise FileFormatError(f"{path} has format {version!r}, {newest}")
+    try:
+        sizes, bias = description["network"]["sizes"], description["network"]["bias"]
+        names = [f"{kind}{i}" for i in range(1, len(sizes)) for kind in ("Wb" if bias else "W")]
+        texts = {name: json.dumps(value) for name, value in description.items()}
+    except (KeyError, TypeError) as error:
+        raise FileFormatError(f"{path} describes no network that fastnn can build: {error}") from error
+    return texts, read_npz(path, names, limit_bytes=sys.maxsize)
+
+
+def load_state(path: str | Path) -> TrainingState:
     """Read where a run was when a `Checkpoint` wrote `path`.
 
     Raises
@@ -162,7 +167,7 @@ def _read(path: str | Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     return metadata, tensors
 
 
-def _pack(state: "TrainingState") -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _pack(state: TrainingState) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """A run's state as plain values and tensors; parameters and history are in the file as the network's."""
     arrays = {_TRAINING + name: array for name, array in state.arrays.items() if name != "parameters"}
     callbacks = []
@@ -181,9 +186,7 @@ def _as_tensor(name: str, array: np.ndarray) -> np.ndarray:
     return np.asarray(array, array.dtype.newbyteorder("="), order="C")
 
 
-def _unpack(text: dict[str, Any], history: History, tensors: dict[str, np.ndarray]) -> "TrainingState":
-    from fastnn.runs import TrainingState
-
+def _unpack(text: dict[str, Any], history: History, tensors: dict[str, np.ndarray]) -> TrainingState:
     arrays = {name.removeprefix(_TRAINING): array for name, array in tensors.items() if name.startswith(_TRAINING)}
     callbacks = []
     for i, (name, kept) in enumerate(text.pop("callbacks")):
@@ -206,13 +209,14 @@ def _check_version(path: str | Path, version: str) -> None:
 
 
 def build(
+    make: Callable[..., M],
     path: str | Path,
     metadata: dict[str, str],
     tensors: dict[str, np.ndarray],
     backend: str | None,
     threads: int | None,
-) -> Network:
-    """A network from JSON texts "network" and, if there is one, "history", and the arrays W1, b1, W2, ..."""
+) -> M:
+    """What `make`, a class of networks, makes of JSON texts "network" and maybe "history", and arrays W1, b1, ..."""
     threads = resolve_threads(threads)  # here, where a mistake in it is not taken for one in the file
     tensors = {name: array for name, array in tensors.items() if not name.startswith(_TRAINING)}
     try:
@@ -220,7 +224,7 @@ def build(
         _check_tensors(configuration, tensors)
         learned = {name: configuration.pop(name, None) for name in ("loss", "pixels", "largest_input")}
         epochs_trained, task = configuration.pop("epochs_trained"), configuration.pop("task")
-        network = Network(**configuration, task=task, init="uniform(0, 0)", backend=backend, threads=threads)
+        network = make(**configuration, task=task, init="uniform(0, 0)", backend=backend, threads=threads)
         if network.configuration() != configuration:
             raise ValueError(f"it says {configuration}, which is not all that makes a network")
         n_layers = len(network.sizes) - 1

@@ -3,8 +3,10 @@
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastnn.errors import DivergedError
 from fastnn.interruption import look_for_interruption
@@ -25,7 +27,7 @@ class Trainer:
 
     Parameters
     ----------
-    space : Workspace
+    workspace : Workspace
     optimizer : Optimizer
     schedule : Schedule
     epochs : int
@@ -45,13 +47,13 @@ class Trainer:
     """
 
     def __init__(
-        self, space: Workspace, optimizer: Optimizer, schedule: Schedule, epochs: int, shuffle: bool = True
+        self, workspace: Workspace, optimizer: Optimizer, schedule: Schedule, epochs: int, shuffle: bool = True
     ) -> None:
-        self.space, self._network, self._kernels = space, space.network, space.network.kernels
+        self.workspace, self._network, self._kernels = workspace, workspace.network, workspace.network.kernels
         self._optimizer, self._schedule, self._epochs, self._shuffle = optimizer, schedule, epochs, shuffle
         self._good = self._kernels.to_numpy(self._network.parameters).copy()
         self._steps_a_call = 1
-        self._step_weights = np.zeros(space.steps)
+        self._step_weights = np.zeros(workspace.data.steps)
         self.updates, self.rate_factor, self.learning_rate = 0, 1.0, math.nan
         self.steps_done = 0
 
@@ -63,7 +65,7 @@ class Trainer:
     def compile(self) -> float:
         """Have the step ready to run; returns the seconds it took."""
         start = time.perf_counter()
-        self.space.prepare(bind(self._kernels).train_steps)
+        self.workspace.prepare(bind(self._kernels).train_steps)
         return time.perf_counter() - start
 
     def epoch(self, number: int, report: Report) -> None:
@@ -76,12 +78,12 @@ class Trainer:
         """
         self._begin()
         try:
-            while self.steps_done < self.space.steps:
+            while self.steps_done < self.workspace.data.steps:
                 self._run_some(number)
                 report(self)
                 look_for_interruption()
             self._keep_parameters(number)
-            self.updates += self.space.steps
+            self.updates += self.workspace.data.steps
         except DivergedError:
             self._network.parameters[...] = self._kernels.asarray(self._good)
             raise
@@ -90,38 +92,37 @@ class Trainer:
 
     def interrupt(self) -> None:
         """Count the mini-batches of a call that never returned: those that have left a loss."""
-        losses = self._kernels.to_numpy(self.space.objective.losses)
+        losses = self.workspace.objective.losses()
         self.steps_done = max(self.steps_done, int(np.isfinite(losses).sum()))
 
     def means(self) -> tuple[float, float]:
         """Loss and accuracy of the current epoch so far."""
-        return self.space.means(self._step_weights, self.steps_done)
+        return self.workspace.objective.means(self._step_weights, self.steps_done)
 
     def _begin(self) -> None:
         """Order, dropout masks and learning rates of an epoch: functions of the seed and the epoch alone."""
-        space, network, asarray = self.space, self._network, self._kernels.asarray
+        data, network = self.workspace.data, self._network
         self.steps_done = 0
-        space.objective.losses[...] = math.nan  # so that a call that is interrupted shows how far it came
-        order = np.arange(space.n_samples)
+        order = np.arange(data.n_samples)
         if self._shuffle:
             network.generator("order", network.epochs_trained).shuffle(order)
-        space.set_order(order)
-        space.set_stream(network.dropout_stream(network.epochs_trained))
-        steps = self.updates + np.arange(space.steps)
-        factors = np.asarray(self._schedule(steps, space.steps, self._epochs * space.steps), np.float64)
+        data.set_order(order)
+        self.workspace.set_stream(network.dropout_stream(network.epochs_trained))
+        steps = self.updates + np.arange(data.steps)
+        factors = np.asarray(self._schedule(steps, data.steps, self._epochs * data.steps), np.float64)
         if factors.shape != steps.shape:
             raise ValueError(f"schedule must return a factor for each step, shape {steps.shape}, got {factors.shape}")
         rates = self._optimizer.rates(factors * self.rate_factor, steps)
-        space.objective.rates[...] = asarray(rates)
+        self.workspace.objective.begin_epoch(rates)
         self.learning_rate = float(rates[-1, 0])
-        self._step_weights = space.step_weights(order)
+        self._step_weights = data.step_weights(order)
 
     def _run_some(self, number: int) -> None:
         first = self.steps_done
-        last = min(first + self._steps_a_call, self.space.steps)
+        last = min(first + self._steps_a_call, self.workspace.data.steps)
         start = time.perf_counter()
-        self.space.run(bind(self._kernels).train_steps, first, last)
-        losses = self._kernels.to_numpy(self.space.objective.losses)[first:last]
+        self.workspace.run(bind(self._kernels).train_steps, first, last)
+        losses = self.workspace.objective.losses(first, last)
         seconds = time.perf_counter() - start
         self._steps_a_call = max(1, int((last - first) * min(8.0, _CALL_SECONDS / max(seconds, 1e-9))))
         if not np.isfinite(losses).all():
@@ -132,13 +133,13 @@ class Trainer:
         """The last loss was taken before the last update, which may have been one too many."""
         now = self._kernels.to_numpy(self._network.parameters)
         if not np.isfinite(now).all():
-            self._diverged("weights are", number, self.space.steps - 1)
+            self._diverged("weights are", number, self.workspace.data.steps - 1)
         self._good[...] = now
 
     def _diverged(self, what: str, number: int, step: int) -> None:
-        rate = float(self._kernels.to_numpy(self.space.objective.rates)[step, 0])
+        rate, steps = self.workspace.objective.learning_rate(step), self.workspace.data.steps
         raise DivergedError(
-            f"{what} no longer finite in epoch {number + 1}, step {step + 1} of {self.space.steps}, at learning rate "
+            f"{what} no longer finite in epoch {number + 1}, step {step + 1} of {steps}, at learning rate "
             f"{rate:.3g}: lower the learning rate, or scale the samples to about [0, 1]. "
             "The network has the weights from before that epoch.",
             number + 1,
@@ -146,13 +147,11 @@ class Trainer:
         )
 
 
-def gradients(space: Workspace, dropout: int) -> tuple[float, list[tuple[np.ndarray, np.ndarray | None]]]:
+def gradients(workspace: Workspace, dropout: int) -> tuple[float, list[tuple[NDArray[Any], NDArray[Any] | None]]]:
     """Loss and gradients of the whole of a workspace's data at once; see `fastnn.Network.gradients`."""
-    network, objective = space.network, space.objective
-    space.set_stream(network.dropout_stream(dropout))
+    network, data, objective = workspace.network, workspace.data, workspace.objective
+    workspace.set_stream(network.dropout_stream(dropout))
     with network.kernels.limit_threads(network.threads):
-        space.run(bind(network.kernels).train_steps, 0, space.steps)
-    loss, _ = space.means(space.step_weights(np.arange(space.n_samples)), space.steps)
-    to_numpy = network.kernels.to_numpy
-    pairs = zip(objective.dW, objective.db, strict=True)
-    return loss, [(to_numpy(dW).copy(), to_numpy(db).copy() if network.bias else None) for dW, db in pairs]
+        workspace.run(bind(network.kernels).train_steps, 0, data.steps)
+    loss, _ = objective.means(data.step_weights(np.arange(data.n_samples)), data.steps)
+    return loss, [(dW, db if network.bias else None) for dW, db in objective.gradients()]

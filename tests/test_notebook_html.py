@@ -8,7 +8,8 @@ import pytest
 
 import fastnn
 from fastnn.history import History
-from fastnn.notebook_html import history_html, network_html
+from fastnn.network_html import network_html
+from fastnn.notebook_html import history_html
 
 
 def table(text):

@@ -10,11 +10,11 @@ from fastnn import interchange
 from fastnn.commands.options import UsageError, usage
 from fastnn.commands.printing import print_json
 from fastnn.errors import FileFormatError
-from fastnn.interchange.file_kinds import file_kind
+from fastnn.file_kinds import file_kind
 from fastnn.interchange.layers import build_network
 from fastnn.interchange.named_arrays import read_layers
-from fastnn.network import Network
-from fastnn.storage import check_writable, load, save
+from fastnn.network import Network, load
+from fastnn.storage import check_writable, save
 
 __all__ = ["add_options", "run"]
 

@@ -4,8 +4,8 @@ import argparse
 
 from fastnn.commands.options import add_common, add_dataset, load_dataset, usage
 from fastnn.commands.printing import backend_json, dataset_json, number, print_json, print_result
+from fastnn.network import load
 from fastnn.operations import check_loss
-from fastnn.storage import load
 
 __all__ = ["add_options", "run"]
 

@@ -17,8 +17,7 @@ from fastnn.images.explanations import Explanation
 from fastnn.images.folders import find_images
 from fastnn.images.ink import INKS
 from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL
-from fastnn.network import Network
-from fastnn.storage import load
+from fastnn.network import Network, load
 
 __all__ = ["add_options", "run"]
 

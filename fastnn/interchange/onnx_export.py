@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-import fastnn
 from fastnn.choices import check_choice
 from fastnn.errors import DataError
 from fastnn.files import atomic_path
@@ -23,6 +22,7 @@ from fastnn.network import Network
 from fastnn.operations import ACTIVATIONS, Activation
 from fastnn.operations.expressions import Program
 from fastnn.optional import require
+from fastnn.version import __version__
 
 __all__ = ["export_onnx"]
 
@@ -189,7 +189,7 @@ class _Graph:
         model = helper.make_model(
             graph,
             producer_name="fastnn",
-            producer_version=fastnn.__version__,
+            producer_version=__version__,
             ir_version=_IR_VERSION,
             opset_imports=[helper.make_opsetid("", _OPSET)],
         )

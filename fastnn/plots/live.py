@@ -14,8 +14,8 @@ from fastnn.plots.figures import find_theme
 from fastnn.plots.terminal import plain_line, text_curves
 
 if TYPE_CHECKING:
+    from fastnn.callbacks import Run
     from fastnn.network import Network
-    from fastnn.runs import Run
 
 __all__ = ["Live"]
 

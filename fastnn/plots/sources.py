@@ -68,7 +68,7 @@ def read_source(path: str, backend: str | None = None, threads: int | None = Non
         is_text = start.startswith((b"{", b"epoch"))  # a model begins with the length of its header
         if is_text or not (start[8:] == b"{" or start.startswith((b"PK", b"\x80"))):
             return _read_record(name, path, start + file.read())
-    from fastnn.storage import load
+    from fastnn.network import load
 
     network = load(path, backend, threads)
     return Source(path, name, network.history, network)

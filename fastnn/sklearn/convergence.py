@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from fastnn.callbacks import Callback
+from fastnn.callbacks import Callback, Run
 from fastnn.history import History
 from fastnn.network import Network
-from fastnn.runs import Run
 
 if TYPE_CHECKING:
     from fastnn.sklearn.estimators import MLPEstimator, Samples

@@ -24,10 +24,10 @@ from fastnn.errors import DivergedError
 from fastnn.history import History
 from fastnn.network import Network
 from fastnn.operations.optimizers import SGD, Adam, Optimizer
-from fastnn.runs import TrainingState
 from fastnn.samples import as_sample_weight
 from fastnn.sklearn.convergence import Progress, warn_of_convergence
 from fastnn.sklearn.lbfgs import minimize
+from fastnn.training_state import TrainingState
 
 __all__ = ["MLPEstimator", "Samples", "dense", "stochastic"]
 

@@ -24,7 +24,7 @@ from fastnn.sweeps.ranking import Row, Sweep, Trial
 from fastnn.threads import resolve_threads
 
 if TYPE_CHECKING:
-    from fastnn.runs import Run
+    from fastnn.callbacks import Run
 
 __all__ = ["sweep"]
 

@@ -373,7 +373,7 @@ def test_a_hang_is_an_error(backend, kernels):
       if (wait && threadIdx.x == 0) __shfl_xor_sync(ALL_LANES, 1, 1);
       __syncthreads();
     }"""
-    library = cuda_on_cpu.build(cuda_source._inline("platform.cuh") + text, "hang")
+    library = cuda_on_cpu.build(cuda_source._inline("platform.cuh", {}) + text, "hang")
     loaded = cuda_on_cpu.Loaded(cuda_on_cpu.ctypes.CDLL(str(library)))
     for _ in range(2):
         loaded.start("hang", 1, 64, 0, 0)

@@ -1,0 +1,141 @@
+"""The data of a run: samples, targets and weights as the kernels read them, and the order of an epoch."""
+
+import functools
+import math
+import warnings
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastnn.model import Model
+from fastnn.samples import as_sample_weight, as_targets, read_samples
+from fastnn.sparse import SparseSamples, is_sparse, read_sparse
+from fastnn.step import Data
+
+__all__ = ["RunData"]
+
+_FAR = 50  # samples so many times as large as those of the training are on another scale
+
+
+class RunData:
+    """A data set that fits a network, in mini-batches.
+
+    Parameters
+    ----------
+    model : Model
+    x, y, sample_weight
+        As for `fastnn.Network.fit`; `y` UNKNOWN where only outputs are wanted.
+    rows : int
+        Samples a mini-batch; limited to those there are.
+    loss : str
+    training : bool
+    task : int or None
+        What the targets mean; None: what they meant in training, or what they look like.
+
+    Attributes
+    ----------
+    data : fastnn.step.Data
+    n_samples, rows, steps : int
+        Samples, samples of a full mini-batch, mini-batches.
+    task : int
+    pixels : bool
+    largest_input : float
+        After scaling.
+    weights : (n_samples,) real, or empty
+
+    Raises
+    ------
+    DataError
+        If samples, targets or weights do not fit the network.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        x: Any,
+        y: Any,
+        rows: int,
+        *,
+        loss: str,
+        sample_weight: Any,
+        training: bool,
+        task: int | None,
+    ) -> None:
+        kernels, n_in, n_out = model.kernels, model.sizes[0], model.sizes[-1]
+        if is_sparse(x):
+            samples, largest = read_sparse(x, n_in, model.dtype, model.pixels)
+        else:
+            samples, largest = read_samples(x, n_in, model.dtype, kernels, model.pixels)
+        self.pixels = samples.dtype == np.uint8
+        scale = model.scale if model.scale is not None else 1.0 / 255.0 if self.pixels else 1.0
+        self.largest_input = largest * scale
+        _warn_of_other_inputs(model, samples, self.largest_input, training and not model.epochs_trained)
+        self.n_samples = samples.shape[0]
+        self.weights = as_sample_weight(sample_weight, self.n_samples, model.dtype, kernels)
+        task = model.decided_task if task is None else task
+        targets = as_targets(y, self.n_samples, n_out, model.dtype, model.output, loss, kernels, task)
+        self.task = targets.task
+        self.rows = min(rows, self.n_samples)
+        self.steps = math.ceil(self.n_samples / self.rows)
+        parts = (samples.data, samples.indices, samples.indptr) if is_sparse(samples) else (samples,)
+        self._kernels, self._given = kernels, (*parts, targets.labels, targets.rows, self.weights)
+        self._sparse: SparseSamples | None = None
+        if is_sparse(samples):
+            self._sparse = SparseSamples(samples, targets, self.weights, self.rows, kernels)
+            self.data = self._sparse.data(scale, model.shift)
+        else:
+            self.data = Data(
+                x=kernels.as_source(samples),
+                labels=kernels.asarray(targets.labels),
+                targets=kernels.asarray(targets.rows),
+                sample_weight=kernels.asarray(self.weights),
+                order=kernels.asarray(np.arange(self.n_samples, dtype=np.int64)),
+                batch_size=self.rows,
+                scale=scale,
+                shift=model.shift,
+            )
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Of samples, targets and weights: other data have another one."""
+        checksum = 0
+        for array in self._given:
+            if array.size:
+                host = array if isinstance(array, np.ndarray) else self._kernels.to_numpy(array)
+                checksum = zlib.crc32(host.data, checksum)
+        return f"{self.n_samples} samples, {checksum:08x}"
+
+    def set_order(self, order: NDArray[np.int64]) -> None:
+        """Choose the order (n_samples,) in which an epoch goes through the samples."""
+        if self._sparse:
+            self._sparse.order = order
+        else:
+            self.data.order[...] = self._kernels.asarray(order)
+
+    def load(self, first: int, last: int) -> Iterable[tuple[int, int]]:
+        """Spans of mini-batches, each of which the kernels can read when it is its turn."""
+        return self._sparse.load(self.data, first, last) if self._sparse else [(first, last)]
+
+    def step_weights(self, order: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Sum of the sample weights in each mini-batch, (steps,) float64, when samples come in `order`."""
+        starts = np.arange(self.steps) * self.rows
+        if self.weights.size:
+            return np.add.reduceat(self.weights[order].astype(np.float64), starts)
+        return np.diff(starts, append=self.n_samples).astype(np.float64)
+
+
+def _warn_of_other_inputs(model: Model, samples: Any, largest: float, is_first_training: bool) -> None:
+    """Say so where samples are of another scale than the network expects: its predictions would mean nothing."""
+    seen = model.largest_input
+    remedy = "divide them by 255 if they are pixels, or give those as integers"
+    if seen and largest > _FAR * seen:
+        warnings.warn(
+            f"samples reach {largest:.4g}, those that the network was trained on {seen:.4g}: bring them to the "
+            f"same scale; {remedy}",
+            stacklevel=6,
+        )
+    elif is_first_training and model.scale is None and samples.dtype.kind == "f" and largest == 255:
+        warnings.warn(f"samples are floats up to 255: {remedy}; scale=1 takes them as they are", stacklevel=6)
