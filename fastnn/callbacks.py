@@ -11,9 +11,10 @@ checkpoints come last in both, so that a file holds what all others have done.
 import csv
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TextIO
+from typing import Any, ClassVar, Literal, Protocol, TextIO, TypeAlias
 
 import numpy as np
 
@@ -36,6 +37,9 @@ __all__ = [
     "TensorBoard",
     "as_callbacks",
 ]
+
+
+Quantity: TypeAlias = Literal["val_loss", "val_accuracy", "loss", "accuracy"]
 
 
 class Run(Protocol):
@@ -125,12 +129,20 @@ def as_callbacks(callbacks: Any) -> list[Callback]:
     return sorted(made, key=lambda callback: callback.is_last)
 
 
+def _renamed(old: str, value: float | None, new: str, default: float) -> float:
+    """The value of an argument that was called otherwise before."""
+    if value is None:
+        return default
+    warnings.warn(f"{old} is now called {new}", DeprecationWarning, stacklevel=3)
+    return value
+
+
 class _Monitor:
     """A quantity of the history, and its best value so far."""
 
-    def __init__(self, quantity: str, least_change: float = 0.0) -> None:
+    def __init__(self, quantity: Quantity, min_delta: float = 0.0) -> None:
         self.quantity = check_choice("quantity to monitor", quantity, QUANTITIES)
-        self._least_change = check_finite("least_change", least_change, least=0)
+        self._min_delta = check_finite("min_delta", min_delta, least=0)
         self._sign = -1.0 if quantity.endswith("loss") else 1.0
         self.best = math.nan
 
@@ -141,11 +153,11 @@ class _Monitor:
         self.best = math.nan
 
     def improved(self, history: History) -> bool:
-        """Whether the last epoch is better than all before it, by more than the least change; NaN never is."""
+        """Whether the last epoch is better than all before it, by more than `min_delta`; NaN never is."""
         value = getattr(history, self.quantity)[-1]
         if math.isnan(value):
             return False
-        if math.isnan(self.best) or self._sign * (value - self.best) > self._least_change:
+        if math.isnan(self.best) or self._sign * (value - self.best) > self._min_delta:
             self.best = value
             return True
         return False
@@ -161,9 +173,11 @@ class EarlyStopping(Callback):
     monitor : {"val_loss", "val_accuracy", "loss", "accuracy"}
     patience : int
         Epochs in a row without a better value after which the run ends.
-    least_change : float >= 0
+    min_delta : float >= 0
         By how much a value has to be better to count.
     restore_best : bool
+    least_change : float
+        Deprecated name of `min_delta`.
 
     Attributes
     ----------
@@ -191,9 +205,15 @@ class EarlyStopping(Callback):
     """
 
     def __init__(
-        self, monitor: str = "val_loss", patience: int = 5, least_change: float = 0.0, restore_best: bool = True
+        self,
+        monitor: Quantity = "val_loss",
+        patience: int = 5,
+        min_delta: float = 0.0,
+        restore_best: bool = True,
+        *,
+        least_change: float | None = None,
     ) -> None:
-        self._monitor = _Monitor(monitor, least_change)
+        self._monitor = _Monitor(monitor, _renamed("least_change", least_change, "min_delta", min_delta))
         self.patience = check_count("patience", patience)
         self.restore_best = bool(restore_best)
         self.best_epoch, self._waited = 0, 0
@@ -265,7 +285,7 @@ class Checkpoint(Callback):
     is_last = True
 
     def __init__(
-        self, path: str | Path, every: int = 1, best: str | None = None, notes: dict[str, Any] | None = None
+        self, path: str | Path, every: int = 1, best: Quantity | None = None, notes: dict[str, Any] | None = None
     ) -> None:
         self.path, self.notes = Path(path), dict(notes or {})
         self.every = check_count("every", every)
@@ -433,22 +453,28 @@ class ReduceLROnPlateau(Callback):
     factor : float in (0, 1)
     patience : int
         Epochs in a row without a better value.
-    least_change : float >= 0
+    min_delta : float >= 0
         By how much a value has to be better to count.
-    least_rate : float >= 0
+    min_lr : float >= 0
         The learning rate is not lowered below this.
+    least_change, least_rate : float
+        Deprecated names of `min_delta` and `min_lr`.
     """
 
     def __init__(
         self,
-        monitor: str = "val_loss",
+        monitor: Quantity = "val_loss",
         factor: float = 0.1,
         patience: int = 5,
-        least_change: float = 0.0,
-        least_rate: float = 0.0,
+        min_delta: float = 0.0,
+        min_lr: float = 0.0,
+        *,
+        least_change: float | None = None,
+        least_rate: float | None = None,
     ) -> None:
-        self._monitor = _Monitor(monitor, least_change)
-        self.factor, self.least_rate = check_finite("factor", factor), check_finite("least_rate", least_rate, least=0)
+        self._monitor = _Monitor(monitor, _renamed("least_change", least_change, "min_delta", min_delta))
+        min_lr = _renamed("least_rate", least_rate, "min_lr", min_lr)
+        self.factor, self.min_lr = check_finite("factor", factor), check_finite("min_lr", min_lr, least=0)
         if not 0 < self.factor < 1:
             raise ValueError(f"factor must lie between 0 and 1, got {factor!r}")
         self.patience = check_count("patience", patience)
@@ -463,7 +489,7 @@ class ReduceLROnPlateau(Callback):
         self._waited = 0 if self._monitor.improved(history) else self._waited + 1
         if self._waited >= self.patience:
             assert self._run is not None
-            least = self.least_rate / self._run.optimizer.learning_rate
+            least = self.min_lr / self._run.optimizer.learning_rate
             self._waited, self._run.rate_factor = 0, max(self._run.rate_factor * self.factor, least)
 
     def end(self, run: Run) -> None:

@@ -395,8 +395,8 @@ ANY_SIGN = {"low", "shift", "scale"}
 NUMBERS = [
     *((kind, name) for kind in (fastnn.SGD, fastnn.RMSprop, fastnn.Adam, fastnn.AdamW) for name in fields(kind)),
     *((kind, name) for kind in (fastnn.Exponential, fastnn.Step, fastnn.Cosine) for name in fields(kind)),
-    *((fastnn.EarlyStopping, name) for name in ("patience", "least_change")),
-    *((fastnn.ReduceLROnPlateau, name) for name in ("factor", "patience", "least_change", "least_rate")),
+    *((fastnn.EarlyStopping, name) for name in ("patience", "min_delta")),
+    *((fastnn.ReduceLROnPlateau, name) for name in ("factor", "patience", "min_delta", "min_lr")),
     (lambda **options: fastnn.Checkpoint("x", **options), "every"),
     (normal, "std"),
     (lambda low: uniform(low, 1), "low"),

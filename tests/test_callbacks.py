@@ -122,7 +122,7 @@ def test_accuracy_is_better_where_it_is_larger():
 
 
 def test_a_change_that_is_too_small_does_not_count():
-    assert fit(network(), fastnn.EarlyStopping("loss", patience=2, least_change=10)).epochs == 3
+    assert fit(network(), fastnn.EarlyStopping("loss", patience=2, min_delta=10)).epochs == 3
 
 
 def test_the_best_epoch_is_restored_after_ctrl_c():
@@ -147,7 +147,7 @@ def test_one_object_may_serve_several_runs():
     [
         ({"monitor": "loess"}, "did you mean 'loss'"),
         ({"patience": 0}, "patience must be a whole number of at least 1"),
-        ({"least_change": math.nan}, "least_change must be a finite number"),
+        ({"min_delta": math.nan}, "min_delta must be a finite number"),
     ],
 )
 def test_early_stopping_with_wrong_arguments(arguments, words):
@@ -190,7 +190,7 @@ def test_a_rate_that_is_none(rate):
 
 
 def test_the_rate_falls_on_a_plateau_and_not_below_the_least():
-    plateau = fastnn.ReduceLROnPlateau("loss", factor=0.5, patience=2, least_change=10, least_rate=0.004)
+    plateau = fastnn.ReduceLROnPlateau("loss", factor=0.5, patience=2, min_delta=10, min_lr=0.004)
     history = fit(network(), plateau, epochs=8)
     assert history.learning_rate == pytest.approx([0.02, 0.02, 0.02, 0.01, 0.01, 0.005, 0.005, 0.004])
 
@@ -330,3 +330,11 @@ def test_callbacks_end_in_their_order_and_checkpoints_last(tmp_path):
 def test_a_function_of_learning_rates_must_return_numbers(rate):
     with pytest.raises(ValueError, match="learning rate must be a finite number, got"):
         fit(network(), fastnn.LearningRateSchedule(lambda epoch, before: rate), epochs=1)
+
+
+def test_former_names_of_arguments_work_and_warn():
+    with pytest.warns(DeprecationWarning, match="least_change is now called min_delta"):
+        stop = fastnn.EarlyStopping("loss", patience=2, least_change=10)
+    assert fit(network(), stop).epochs == 3
+    with pytest.warns(DeprecationWarning, match="least_rate is now called min_lr"):
+        assert fastnn.ReduceLROnPlateau(least_rate=0.004).min_lr == 0.004

@@ -100,7 +100,7 @@ def test_callbacks_go_on_too(tmp_path):
     def callbacks():
         return [
             fastnn.EarlyStopping("val_loss", patience=3),
-            fastnn.ReduceLROnPlateau("loss", factor=0.5, patience=1, least_change=0.05),
+            fastnn.ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=0.05),
             fastnn.LearningRateSchedule(lambda epoch, rate: 0.9 * rate),
             fastnn.CSVLog(tmp_path / "log.csv"),
         ]

@@ -1,6 +1,6 @@
 """Activations, losses and optimizers: each is one record, from which everything else follows."""
 
-from typing import Any
+from typing import Any, cast
 
 from fastnn.operations.activations import ACTIVATIONS, Activation, hidden_activations, output_activations
 from fastnn.operations.losses import LOSSES, Loss, check_loss
@@ -39,11 +39,11 @@ def register(operation: Activation | Loss | type[Optimizer]) -> None:
     """
     table: dict[str, Any]
     if isinstance(operation, Activation):
-        table, name = ACTIVATIONS, operation.name
+        table, name = cast(dict[str, Any], ACTIVATIONS), operation.name
     elif isinstance(operation, Loss):
-        table, name = LOSSES, operation.name
+        table, name = cast(dict[str, Any], LOSSES), operation.name
     elif isinstance(operation, type) and issubclass(operation, Optimizer):
-        table, name = OPTIMIZERS, operation.__name__.lower()
+        table, name = cast(dict[str, Any], OPTIMIZERS), operation.__name__.lower()
     else:
         raise TypeError(f"register takes an Activation, a Loss or a subclass of Optimizer, got {operation!r}")
     if name in table and table[name] is not operation:

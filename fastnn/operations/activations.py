@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from fastnn.operations.expressions import (
     Program,
     Value,
+    absolute,
     exp,
     expm1,
     log1p,
@@ -128,7 +129,7 @@ class Softplus(Activation):
     name, torch = "softplus", ("Softplus", {})
 
     def value(self, z: Value) -> Value:
-        return maximum(z, 0.0) + log1p(exp(-abs(z)))
+        return maximum(z, 0.0) + log1p(exp(-absolute(z)))
 
     def derivative(self, z: Value, a: Value) -> Value:
         return -expm1(-a)
@@ -187,10 +188,10 @@ class Mish(Activation):
     name, torch = "mish", ("Mish", {})
 
     def value(self, z: Value) -> Value:
-        return z * tanh(maximum(z, 0.0) + log1p(exp(-abs(z))))
+        return z * tanh(maximum(z, 0.0) + log1p(exp(-absolute(z))))
 
     def derivative(self, z: Value, a: Value) -> Value:
-        t = tanh(maximum(z, 0.0) + log1p(exp(-abs(z))))
+        t = tanh(maximum(z, 0.0) + log1p(exp(-absolute(z))))
         return t + z * sigmoid(z) * (1.0 - t * t)
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "Program",
     "Text",
     "Value",
+    "absolute",
     "exp",
     "expm1",
     "log",
@@ -65,8 +66,8 @@ FUNCTIONS = tuple(_FUNCTIONS)
 """What a compiler of the text has to supply under these names with ``f_`` before them, for its real types."""
 
 
-def _binary(operation: str, swapped: bool = False) -> Callable[["Expression", "Value"], Any]:
-    def apply(self: "Expression", other: "Value") -> "Value":
+def _binary(operation: str, swapped: bool = False) -> Callable[["Expression", "Value"], "Expression"]:
+    def apply(self: "Expression", other: "Value") -> Any:
         if operation == "multiply" and not isinstance(other, Expression) and other == 0:
             return 0.0  # as weight decay is, of what has none
         if operation == "add" and not isinstance(other, Expression) and other == 0:
@@ -85,7 +86,7 @@ class Expression:
     def __init__(self, operation: str, operands: "tuple[Value, ...]" = (), uniform: bool = False) -> None:
         self.operation, self.operands = operation, operands
         parts = [operand.uniform for operand in operands if isinstance(operand, Expression)]
-        self.uniform = all(parts) if parts else uniform
+        self.uniform: bool = all(parts) if parts else uniform
 
     __add__, __radd__ = _binary("add"), _binary("add", swapped=True)
     __sub__, __rsub__ = _binary("subtract"), _binary("subtract", swapped=True)
@@ -106,7 +107,7 @@ class Expression:
 Value: TypeAlias = Expression | float
 
 
-def _function(name: str) -> Callable[..., Any]:
+def _function(name: str) -> Callable[..., Value]:
     def apply(*operands: Value) -> Value:
         if any(isinstance(operand, Expression) for operand in operands):
             return Expression(name, operands)
@@ -117,7 +118,7 @@ def _function(name: str) -> Callable[..., Any]:
 
 
 exp, expm1, log, log1p = _function("exp"), _function("expm1"), _function("log"), _function("log1p")
-sqrt, tanh, sign = _function("sqrt"), _function("tanh"), _function("sign")
+sqrt, tanh, sign, absolute = _function("sqrt"), _function("tanh"), _function("sign"), _function("absolute")
 maximum, minimum = _function("maximum"), _function("minimum")
 sigmoid, normal_cdf = _function("sigmoid"), _function("normal_cdf")
 
@@ -270,7 +271,8 @@ class Program:
             last_uses, places, free = self._last_uses(), dict[str, int](), list[int]()
             self._plans[over] = []
             for name, step in self.steps.items():
-                place, function = None, _uniform_function(step.operation)
+                place: int | None = None
+                function: Callable[..., Any] = _uniform_function(step.operation)
                 if not step.uniform:
                     function = _array_function(step.operation)
                     place = self._place_of_result(name, over)
@@ -298,7 +300,7 @@ class Program:
         return ends
 
 
-def trace(formula: Callable[..., Any], symbols: Iterable[Value | str]) -> Program:
+def trace(formula: Callable[..., Any], symbols: Iterable[Any]) -> Program:
     """The program of a formula that returns a value or a tuple of them; `symbols` are its arguments, or their names."""
     values = formula(*(Expression(symbol) if isinstance(symbol, str) else symbol for symbol in symbols))
     return Program(values if isinstance(values, tuple) else (values,))
@@ -316,14 +318,17 @@ def _array_function(operation: str) -> Callable[..., Array]:
     if operation in ("sigmoid", "normal_cdf"):
         import scipy.special  # heavy, and not needed where nothing is computed
 
-        return {"sigmoid": scipy.special.expit, "normal_cdf": scipy.special.ndtr}[operation]
-    return _select if operation == "where" else getattr(np, operation)
+        functions: dict[str, Callable[..., Array]] = {"sigmoid": scipy.special.expit, "normal_cdf": scipy.special.ndtr}
+        return functions[operation]
+    function: Callable[..., Array] = _select if operation == "where" else getattr(np, operation)
+    return function
 
 
 def _select(condition: Array, x: Any, y: Any, out: Array | None = None) -> Array:
     """``x`` where the condition holds, else ``y``; of two numbers by arithmetic, which is several times as fast."""
     if out is None:
-        return np.where(condition, x, y)
+        chosen: Array = np.where(condition, x, y)
+        return chosen
     if isinstance(x, float) and isinstance(y, float):
         np.copyto(out, condition)
         if (x, y) != (1.0, 0.0):

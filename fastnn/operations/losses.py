@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 from fastnn.choices import check_choice
 from fastnn.operations.activations import ACTIVATIONS, output_activations
-from fastnn.operations.expressions import Program, Value, exp, log, log1p, maximum, sign, trace, where
+from fastnn.operations.expressions import Program, Value, absolute, exp, log, log1p, maximum, sign, trace, where
 
 __all__ = ["LOSSES", "Loss", "check_loss"]
 
@@ -102,7 +102,7 @@ class BinaryCrossEntropy(Loss):
     name, of, outputs, targets = "binary_cross_entropy", "logit", ("sigmoid",), "share"
 
     def value(self, z: Value, a: Value, t: Value, n: Value) -> Value:
-        return maximum(z, 0.0) - z * t + log1p(exp(-abs(z)))
+        return maximum(z, 0.0) - z * t + log1p(exp(-absolute(z)))
 
     def gradient(self, z: Value, a: Value, t: Value, n: Value) -> Value:
         return a - t
@@ -126,7 +126,7 @@ class Absolute(Loss):
     name = "absolute"
 
     def value(self, z: Value, a: Value, t: Value, n: Value) -> Value:
-        return abs(a - t)
+        return absolute(a - t)
 
     def gradient(self, z: Value, a: Value, t: Value, n: Value) -> Value:
         return sign(a - t)
@@ -138,12 +138,12 @@ class Huber(Loss):
     name = "huber"
 
     def value(self, z: Value, a: Value, t: Value, n: Value) -> Value:
-        d = abs(a - t)
+        d = absolute(a - t)
         return where(d > 1.0, d - 0.5, 0.5 * d * d)
 
     def gradient(self, z: Value, a: Value, t: Value, n: Value) -> Value:
         d = a - t
-        return where(abs(d) > 1.0, sign(d), d)
+        return where(absolute(d) > 1.0, sign(d), d)
 
 
 class Hinge(Loss):

@@ -8,7 +8,7 @@ the test suites take it from here.
 import dataclasses
 import functools
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,11 +83,11 @@ class Optimizer:
         """
         raise TypeError("Optimizer is the base class; choose one of " + ", ".join(OPTIMIZERS))
 
-    def corrections(self, t: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    def corrections(self, t: NDArray[np.floating[Any]]) -> tuple[NDArray[np.floating[Any]], ...]:
         """Other numbers that depend on the step alone, for the steps `t`, counted from 1."""
         return ()
 
-    def rates(self, factors: NDArray[np.float64], steps: NDArray[np.int64]) -> NDArray[np.float64]:
+    def rates(self, factors: NDArray[np.floating[Any]], steps: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
         """Learning rate and corrections at each of `steps` (counted from 0).
 
         Parameters
@@ -108,7 +108,7 @@ class Optimizer:
         return False
 
     @property
-    def constants(self) -> NDArray[np.float64]:
+    def constants(self) -> NDArray[np.floating[Any]]:
         """(k,) float64: the hyperparameters, as `program` takes them."""
         return np.array([getattr(self, name) for name in self._hyperparameters()], np.float64)
 
@@ -137,7 +137,7 @@ class Optimizer:
 
 @functools.cache
 def _trace_update(
-    kind: type[Optimizer], names: tuple[str, ...], flags: tuple[tuple[str, bool], ...], n_rates: int, decays: bool
+    kind: type[Any], names: tuple[str, ...], flags: tuple[tuple[str, bool], ...], n_rates: int, decays: bool
 ) -> Program:
     symbolic = object.__new__(kind)
     vars(symbolic).update(flags)
@@ -242,7 +242,7 @@ class Adam(Optimizer):
         mean_square = self.beta2 * state[1] + (1 - self.beta2) * g * g
         return p - rate * unbias1 * mean / (sqrt(mean_square * unbias2) + self.epsilon), mean, mean_square
 
-    def corrections(self, t: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    def corrections(self, t: NDArray[np.floating[Any]]) -> tuple[NDArray[np.floating[Any]], ...]:
         """What undoes the bias of the zero start, for the mean and for the mean square."""
         return 1 / (1 - self.beta1**t), 1 / (1 - self.beta2**t)
 
@@ -269,7 +269,7 @@ class NAdam(Adam):
         step = (self.beta1 * ahead) * mean + ((1 - self.beta1) * now) * g
         return p - rate * step / (sqrt(mean_square * unbias2) + self.epsilon), mean, mean_square
 
-    def corrections(self, t: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    def corrections(self, t: NDArray[np.floating[Any]]) -> tuple[NDArray[np.floating[Any]], ...]:
         """Those of the mean at the next step and at this one, and that of the mean square."""
         return 1 / (1 - self.beta1 ** (t + 1)), 1 / (1 - self.beta1**t), 1 / (1 - self.beta2**t)
 
