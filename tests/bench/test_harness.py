@@ -484,7 +484,8 @@ def test_epochs_until_a_slow_start_is_paid_back():
 # ---- README ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_figures_in_readme_are_those_of_its_results():
+def test_the_figures_in_readme_are_those_of_its_results(monkeypatch):
+    monkeypatch.setattr(readme, "FOLDER", Path(__file__).parents[2])  # the package may be installed elsewhere
     text = (readme.FOLDER / "README.md").read_text(encoding="utf-8")
     assert readme.BLOCK.search(text)
     assert readme.renew(text) == text
