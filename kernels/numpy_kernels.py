@@ -6,6 +6,7 @@ core busy: 10.7 ms for a forward and an update in two pools, 0.8 ms in one).
 """
 
 import contextlib
+import functools
 import platform
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -23,7 +24,7 @@ from fastnn.operations.expressions import Program
 
 _GEMM = {np.dtype(np.float32): blas.sgemm, np.dtype(np.float64): blas.dgemm}
 _AXPY = {np.dtype(np.float32): blas.saxpy, np.dtype(np.float64): blas.daxpy}
-_CHUNK = 16384  # parameters that an optimizer goes through at once: few enough for the cache
+_CHUNK = 131_072  # parameters that an optimizer goes through at once: few enough for the cache
 
 
 class LoadedLoss(NamedTuple):
@@ -131,13 +132,13 @@ def _gemm(alpha, A, transpose_a, B, transpose_b, beta, C):
 
 
 def loss_gradient(z, a, targets, sample_weight, loss, task, delta, losses, hits, step, team):
-    best, ones = a.argmax(axis=1), np.ones(a.shape[1], a.dtype)  # sums over rows are products with ones: faster
+    best, (ones, starts) = a.argmax(axis=1), _rows(*a.shape, a.dtype)
     of_log_probability = loss.loss.of == "log_probability"
-    if of_log_probability:  # log a_j = z_j - (z_k - log a_k) for any k: the largest has the most digits
-        largest = best + np.arange(0, a.size, a.shape[1])
-        total = z.reshape(-1).take(largest) - np.log(a.reshape(-1).take(largest), dtype=np.float64)
-        log_a = team.scratch("log a", z.shape, z.dtype)
-        z = np.subtract(z, total[:, None], out=log_a, dtype=np.float64, casting="same_kind")
+    if of_log_probability:  # log a_j = z_j - z_k + log a_k for any k: the largest has the most digits
+        largest = best + starts
+        top, log_top = z.reshape(-1).take(largest), np.log(a.reshape(-1).take(largest))
+        z = np.subtract(z, top[:, None], out=team.scratch("log a", z.shape, z.dtype))
+        z += log_top[:, None]
     symbols = {"z": z, "a": a, "t": targets, "n": float(a.shape[1])}
     values, gradient = loss.loss.program.evaluate(symbols, scratch=team.scratch_like(a))
     row_loss = values.dot(ones)
@@ -152,11 +153,10 @@ def loss_gradient(z, a, targets, sample_weight, loss, task, delta, losses, hits,
         if loss.loss.of == "output":
             delta *= loss.output.derivative_program.evaluate({"z": z, "a": a}, scratch=team.scratch_like(a))[0]
 
-    row_hit = np.zeros(len(a))
     if task == CLASSIFICATION:
         row_hit = best == targets.argmax(axis=1)
-    elif task == MULTILABEL:
-        row_hit = ((a >= 0.5) == (targets >= 0.5)).mean(axis=1)
+    else:
+        row_hit = ((a >= 0.5) == (targets >= 0.5)).mean(axis=1) if task == MULTILABEL else np.zeros(len(a))
 
     if sample_weight.size:
         weight = sample_weight.astype(np.float64)
@@ -166,6 +166,12 @@ def loss_gradient(z, a, targets, sample_weight, loss, task, delta, losses, hits,
     else:
         delta *= 1 / len(delta)
         losses[step], hits[step] = row_loss.sum(dtype=np.float64), row_hit.sum()
+
+
+@functools.lru_cache(maxsize=16)
+def _rows(n: int, columns: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """What a product with sums up rows, faster than a sum does; and where each row of a matrix begins."""
+    return np.ones(columns, dtype), np.arange(0, n * columns, columns)
 
 
 # ---- backward -------------------------------------------------------------------------------------------------------

@@ -159,6 +159,18 @@ PYTHON = Dialect("{} = {}", "real({})", "real({})", "({1} if {0} else {2})")
 CUDA = Dialect("const auto {} = {};", "(Real){}", "{}", "({0} ? {1} : {2})")
 
 
+class _Plan(NamedTuple):
+    """How numpy executes a program: on a list of registers, which hold constants, symbols and the results of steps."""
+
+    constants: list[Any]  # the registers at the beginning
+    symbols: list[tuple[str, int]]
+    # Function, registers of the operands and of the result, and where that goes: the number of a scratch array, or ~i
+    # for result i in its own place, if nothing reads later what it overwrites; None if it is uniform. And whether it is
+    # an array of booleans.
+    steps: list[tuple[Callable[..., Any], tuple[int, ...], int, int | None, bool]]
+    results: list[int]
+
+
 class Program:
     """A traced formula.
 
@@ -173,7 +185,7 @@ class Program:
     """
 
     def __init__(self, values: Iterable[Value]) -> None:
-        self._plans: dict[tuple[str, ...], list[Any]] = {}
+        self._plans: dict[tuple[str, ...], _Plan] = {}
         self.symbols: dict[str, bool] = {}
         self.steps: dict[str, Step] = {}
         known: dict[Step, str] = {}
@@ -246,30 +258,31 @@ class Program:
             ``scratch(number, of_booleans)`` gives an array of that shape, the same each time, for intermediate results
             and for those that have no place in `outs`. None: they are allocated.
         """
-        known: dict[Any, Any] = dict(values)
-        for name, function, operands, place, of_booleans in self._plan(over):
-            arguments = [known.get(operand, operand) for operand in operands]
+        plan = self._plan(over)
+        registers = plan.constants.copy()
+        for name, register in plan.symbols:
+            registers[register] = values[name]
+        for function, operands, target, place, of_booleans in plan.steps:
+            arguments = [registers[operand] for operand in operands]
             if place is None or (scratch is None and place >= 0):
-                known[name] = function(*arguments)
+                registers[target] = function(*arguments)
             else:
-                known[name] = function(*arguments, out=outs[~place] if place < 0 else scratch(place, of_booleans))
-        results = [known.get(result, result) for result in self.results]
+                out = outs[~place] if place < 0 else scratch(place, of_booleans)  # type: ignore[misc]  # not None here
+                registers[target] = function(*arguments, out=out)
+        results = [registers[register] for register in plan.results]
         for out, result in zip(outs, results, strict=False):
             if result is not out:
                 out[...] = result
         return results
 
-    def _plan(
-        self, over: tuple[str, ...]
-    ) -> list[tuple[str, Callable[..., Any], tuple[str | float, ...], int | None, bool]]:
-        """For each step its name, function and operands, and where its result goes.
-
-        That is the scratch array of a number, or result i in its place as ``~i``, if nothing reads later what it
-        overwrites; None if it is uniform.
-        """
+    def _plan(self, over: tuple[str, ...]) -> "_Plan":
         if over not in self._plans:
+            constants = {value for step in self.steps.values() for value in step.operands if isinstance(value, float)}
+            constants |= {value for value in self.results if isinstance(value, float)}
+            names: list[Any] = [*constants, *self.symbols, *self.steps]
+            register = {name: i for i, name in enumerate(names)}
             last_uses, places, free = self._last_uses(), dict[str, int](), list[int]()
-            self._plans[over] = []
+            steps = []
             for name, step in self.steps.items():
                 place: int | None = None
                 function: Callable[..., Any] = _uniform_function(step.operation)
@@ -278,9 +291,15 @@ class Program:
                     place = self._place_of_result(name, over)
                     if place is None:
                         place = places[name] = free.pop() if free else len(set(places.values()))
-                of_booleans = step.operation in _COMPARISONS
-                self._plans[over].append((name, function, step.operands, place, of_booleans))
+                operands = tuple(register[operand] for operand in step.operands)
+                steps.append((function, operands, register[name], place, step.operation in _COMPARISONS))
                 free += [places[operand] for operand in last_uses[name] if operand in places]
+            self._plans[over] = _Plan(
+                [*constants, *[None] * (len(names) - len(constants))],
+                [(name, register[name]) for name in self.symbols],
+                steps,
+                [register[result] for result in self.results],
+            )
         return self._plans[over]
 
     def _place_of_result(self, name: str, over: tuple[str, ...]) -> int | None:
