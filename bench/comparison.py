@@ -1,21 +1,22 @@
 """``fastnn bench compare``: what became slower or faster from one file of results to another.
 
-A machine is not the same from one hour to the next. So where both files have the plain numpy loop, which no change of
-fastnn touches, seconds are taken relative to it, launch by launch: a host that was busy slowed both. Kernels are taken
-relative to the machine's peak in the same round, which knows nothing of the caches that others fill: of kernels only
-large changes count. The interval is that of the ratio of the two, each resampled by itself (`fastnn.bench.verdicts`).
+A machine is not the same from one hour to the next. So where both files have a yardstick, a loop of plain numpy which
+no change of fastnn touches, seconds are taken relative to it, launch by launch: a host that was busy slowed both.
+Kernels are taken relative to the machine's peak in the same round, which knows nothing of the caches that others fill:
+of kernels only large changes count. The interval is that of the ratio of the two, each resampled by itself
+(`fastnn.bench.verdicts`).
 """
 
 import json
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from fastnn.bench import verdicts
-from fastnn.bench.contenders import YARDSTICK
 from fastnn.bench.machine import identity
 from fastnn.bench.report import formatting
-from fastnn.bench.report.results import read_results
+from fastnn.bench.report.results import Results, read_results
 
 import fastnn
 
@@ -28,26 +29,45 @@ LEAST_CHANGE = {
 }  # two runs of the same code differed by 6 % in kernels
 
 
-class Change(NamedTuple):
-    """How many times as fast a contender is after as before."""
+class Timed(NamedTuple):
+    """What was timed: equal in two files of results if it can be compared."""
 
     kind: str  # case or kernel
     where: str
     contender: str
+    samples: int = 0  # of an epoch
+
+
+class Timing(NamedTuple):
+    """Seconds by launch and round, and those of what was measured beside it, which no change of fastnn touches."""
+
+    seconds: verdicts.Launches
+    yardstick: verdicts.Launches | None
+
+    def logarithms(self, *, relative: bool) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
+        ones = [[1.0] * len(launch) for launch in self.seconds]
+        return verdicts.pair(self.seconds, self.yardstick if relative and self.yardstick else ones)
+
+
+class Change(NamedTuple):
+    """How many times as fast something is after as before."""
+
+    timed: Timed
     comparison: verdicts.Comparison
-    relative: bool  # to what was measured beside it, which no change of fastnn touches
+    relative: bool  # to the yardsticks
 
     @property
     def verdict(self) -> str:
         names = {verdicts.SLOWER: REGRESSION, verdicts.FASTER: GAIN}
-        return names.get(self.comparison.judge(LEAST_CHANGE[self.kind]), verdicts.SAME)
+        return names.get(self.comparison.judge(LEAST_CHANGE[self.timed.kind]), verdicts.SAME)
 
-    def to_dict(self) -> dict[str, Any]:
-        row = {"kind": self.kind, "where": self.where, "contender": self.contender, **self.comparison._asdict()}
-        return row | {"relative": self.relative, "verdict": self.verdict}
+    def to_dict(self) -> dict[str, object]:
+        kind, where, contender, _ = self.timed
+        row = {"kind": kind, "where": where, "contender": contender, **self.comparison._asdict()}
+        return {**row, "relative": self.relative, "verdict": self.verdict}
 
 
-def run(before: str, after: str, *, other_machine: bool = False, as_json: bool = False) -> int:
+def run(before: str | Path, after: str | Path, *, other_machine: bool = False, as_json: bool = False) -> int:
     """Print what changed; 1 if anything became slower.
 
     Raises
@@ -67,84 +87,55 @@ def run(before: str, after: str, *, other_machine: bool = False, as_json: bool =
         print(json.dumps({"schema_version": 1, "command": "bench compare", "changes": [c.to_dict() for c in found]}))
     else:
         show(found)
-    return 1 if any(change.verdict == REGRESSION for change in found) else 0
+    return int(any(change.verdict == REGRESSION for change in found))
 
 
-def check_machines(a: dict[str, Any], b: dict[str, Any]) -> None:
-    one, other = (identity(results["environment"]) for results in (a, b))
+def check_machines(a: Results, b: Results) -> None:
+    one, other = ({**identity(each["environment"]), "dataset": each["dataset"]["name"]} for each in (a, b))
     differing = [f"{key}: {one.get(key)} and {other.get(key)}" for key in one | other if one.get(key) != other.get(key)]
-    if a["dataset"]["name"] != b["dataset"]["name"]:
-        differing.append(f"dataset: {a['dataset']['name']} and {b['dataset']['name']}")
     if differing:
         raise fastnn.FastnnError(
             f"these results are not of the same machine and data: {'; '.join(differing)}. --other-machine compares them"
         )
 
 
-def changes(a: dict[str, Any], b: dict[str, Any], generator: np.random.Generator) -> Iterator[Change]:
+def changes(a: Results, b: Results, generator: np.random.Generator) -> Iterator[Change]:
     """Each contender of each case, then each kernel, that both files have."""
-    cases = {case_key(case): case for case in a["throughput"] or []}
-    for case in b["throughput"] or []:
-        if (before := cases.get(case_key(case))) is not None:
-            yield from case_changes(before, case, generator)
-    kernels = {kernel_key(row): row for row in (a["roofline"] or {}).get("kernels", [])}
-    for row in (b["roofline"] or {}).get("kernels", []):
-        if (old := kernels.get(kernel_key(row))) is not None:
-            peaks = [results["roofline"]["launch_peaks"] for results in (a, b)]
-            relative = all(all(launch) for launch in peaks)
-            pairs = zip((old, row), peaks, strict=True)
-            logs = [per_peak(kernel, peak) if relative else log_samples(kernel["launches"]) for kernel, peak in pairs]
-            where = f"kernel {row['kernel']} {row['shape']}"
-            yield Change("kernel", where, row["contender"], ratio(*logs, generator), relative)
+    before = timings(a)
+    for timed, new in timings(b).items():
+        if (old := before.get(timed)) is not None:
+            relative = bool(old.yardstick and new.yardstick)
+            logs = [timing.logarithms(relative=relative) for timing in (old, new)]
+            draws = [verdicts.resample(values, generator) for values in logs]
+            median = np.nanmedian(logs[0]) - np.nanmedian(logs[1])
+            yield Change(timed, verdicts.summarize(median, draws[0] - draws[1]), relative)
 
 
-def per_peak(kernel: dict[str, Any], peaks: list[list[float]]) -> np.ndarray:
-    """Logarithms of the kernel's seconds, each in those that the machine's peak of the same round would take."""
-    return verdicts.pair(kernel["launches"], [[1 / peak for peak in launch] for launch in peaks])
-
-
-def case_changes(before: dict[str, Any], after: dict[str, Any], generator: np.random.Generator) -> Iterator[Change]:
-    both = [{name: seconds(case, name) for name in case["summary"]} for case in (before, after)]
-    relative = all(YARDSTICK in case for case in both)
-    for name in both[0]:
-        if name in both[1] and name != YARDSTICK:
-            logs = [
-                verdicts.pair(case[name], case[YARDSTICK]) if relative else log_samples(case[name]) for case in both
-            ]
-            yield Change("case", formatting.case(after), name, ratio(*logs, generator), relative)
-
-
-def case_key(case: dict[str, Any]) -> tuple:
-    return tuple(case["sizes"]), case["batch_size"], case["samples"]
-
-
-def kernel_key(row: dict[str, Any]) -> tuple:
-    return row["contender"], row["kernel"], row["shape"]
-
-
-def seconds(case: dict[str, Any], name: str) -> list[list[float]]:
-    return [launch["seconds"][name] for launch in case["launches"]]
-
-
-def log_samples(launches: list[list[float]]) -> np.ndarray:
-    return verdicts.pair(launches, [[1.0] * len(launch) for launch in launches])
-
-
-def ratio(before: np.ndarray, after: np.ndarray, generator: np.random.Generator) -> verdicts.Comparison:
-    """Of two independent sets of logarithms of seconds: how many times as fast the second is."""
-    draws = verdicts.resample(before, generator) - verdicts.resample(after, generator)
-    low, high = np.quantile(draws, [(1 - verdicts.LEVEL) / 2, (1 + verdicts.LEVEL) / 2])
-    middle = np.nanmedian(before) - np.nanmedian(after)
-    return verdicts.Comparison(*(float(np.exp(value)) for value in (middle, low, high)))
+def timings(results: Results) -> dict[Timed, Timing]:
+    """All that was timed, each with its yardstick."""
+    found = {}
+    for case in results["throughput"]:
+        seconds = {name: [launch["seconds"][name] for launch in case["launches"]] for name in case["summary"]}
+        kinds = {name: results["contenders"][name]["kind"] for name in seconds if name in results["contenders"]}
+        yardstick = next((name for name, kind in kinds.items() if kind == "yardstick"), None)
+        for name in seconds:
+            if name != yardstick:
+                timed = Timed("case", formatting.case(case), name, case["samples"])
+                found[timed] = Timing(seconds[name], seconds.get(yardstick or ""))
+    peaks = results["roofline"]["launch_peaks"]
+    for row in results["roofline"]["kernels"]:
+        where = f"kernel {row['kernel']} {row['shape']}"
+        at_peak = [[1 / peak for peak in launch] for launch in peaks] if all(peaks) else None
+        found[Timed("kernel", where, row["contender"])] = Timing(row["launches"], at_peak)
+    return found
 
 
 def show(found: list[Change]) -> None:
     """A line for each change, and one for all that did not change."""
-    told = [change for change in found if change.verdict != verdicts.SAME]
-    for change in sorted(told, key=lambda change: change.comparison.ratio):
-        c = change.comparison
-        how = f"{c.ratio:.2f} times as fast [{c.low:.2f}, {c.high:.2f}]"
-        print(f"{change.verdict:10s}  {change.where:34s}  {change.contender:20s}  {how}")
+    changed = [change for change in found if change.verdict != verdicts.SAME]
+    for change in sorted(changed, key=lambda change: change.comparison.ratio):
+        how = f"{change.comparison.ratio:.2f} times as fast [{change.comparison.low:.2f}, {change.comparison.high:.2f}]"
+        print(f"{change.verdict:10s}  {change.timed.where:34s}  {change.timed.contender:20s}  {how}")
     counts = [sum(change.verdict == verdict for change in found) for verdict in (REGRESSION, GAIN, verdicts.SAME)]
     print(f"{counts[0]} regressions, {counts[1]} gains, {counts[2]} without a difference; 99 % intervals")
     if all(change.relative for change in found):

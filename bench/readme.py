@@ -7,14 +7,15 @@ of them is drawn anew, too.
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from fastnn.bench.contenders import AGAIN
-from fastnn.bench.report.formatting import network, ratio
+from fastnn.bench.report.formatting import network, percent, ratio
 from fastnn.bench.report.plots import throughput
-from fastnn.bench.report.results import read_results
+from fastnn.bench.report.results import Results, controls, ordered, read_results
+from fastnn.bench.report.sections import Bullets, Item, Table
+from fastnn.bench.report.writing import template
+from fastnn.bench.verdicts import SAME
 
 from fastnn.cli import exit_code
 from fastnn.plots.figures import THEMES, save_figure
@@ -23,57 +24,47 @@ FOLDER = Path(__file__).resolve().parent.parent  # of a clone
 BLOCK = re.compile(r"(<!-- figures: (\S+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 
 
-def figures(results: dict[str, Any]) -> str:
-    """Markdown: what was measured where, and a row for each network."""
-    cases, reference = results["throughput"], results["reference"]
-    names = [name for name in results["contenders"] if not name.endswith(AGAIN) and name != reference]
-    names = [name for name in names if any(name in case["comparisons"] for case in cases)]
-    head = ["network", "batch", f"{reference}, samples/s", *(f"{name}, times as fast" for name in names)]
-    lines = [paragraph(results), "", row(head), row(["---", *["---:"] * (len(head) - 1)])]
-    for case in cases:
-        cells = [ratio(case["comparisons"].get(name)) for name in names]
-        speed = f"{case['summary'][reference]['samples_per_second']:,.0f}"
-        lines.append(row([network(case["sizes"]), str(case["batch_size"]), speed, *cells]))
-    return "\n".join([*lines, "", *accuracies(results)]) + "\n"
-
-
-def paragraph(results: dict[str, Any]) -> str:
-    environment, data = results["environment"], results["dataset"]
-    launches, controls = len(results["throughput"][0]["launches"]), [case["control"] for case in results["throughput"]]
-    clean = sum(control is not None and control["verdict"] == "no difference" for control in controls)
-    where = f"{environment['cpu']}, {environment['threads']} threads, {data['name'].upper()}, {launches} launches"
-    return (
-        f"Measured by `fastnn bench {results['level']}` on {environment['date'][:10]}: {where}. In brackets are 99 % "
-        "intervals; where one holds 1 there is no difference. The control, the same backend under two names, showed no "
-        f"difference in {clean} of {len(controls)} cases."
+def figures(results: Results) -> Iterator[Item]:
+    """What was measured where, a row for each network, and accuracies."""
+    environment, cases, reference = results["environment"], results["throughput"], results["reference"] or ""
+    clean = sum(control["verdict"] == SAME for control in controls(results))
+    yield (
+        f"Measured by `fastnn bench {results['level']}` on {str(environment['date'])[:10]}: {environment['cpu']}, "
+        f"{environment['threads']} threads, {str(results['dataset']['name']).upper()}, {len(cases[0]['launches'])} "
+        "launches. In brackets are 99 % intervals; where one holds 1 there is no difference. The control, the same "
+        f"backend under two names, showed no difference in {clean} of {len(cases)} cases."
     )
-
-
-def accuracies(results: dict[str, Any]) -> list[str]:
-    """A sentence for each backend."""
+    compared = ordered(results, (name for case in cases for name in case["comparisons"]))
+    names = [name for name in compared if results["contenders"][name]["kind"] != "control"]
+    rows = []
+    for case in cases:
+        speed = f"{case['summary'][reference]['samples_per_second']:,.0f}"
+        ratios = [ratio(case["comparisons"].get(name)) for name in names]
+        rows.append([network(case["sizes"]), str(case["batch_size"]), speed, *ratios])
+    yield Table(["network", "batch", f"{reference}, samples/s", *(f"{name}, times as fast" for name in names)], rows)
     lines = []
-    for name, summary in ((results["accuracy"] or {}).get("summary") or {}).items():
-        mean, _, least, most = summary["accuracy"]
-        spread = f"{100 * least:.2f} to {100 * most:.2f} %, {summary['n']} seeds"
-        each = f"{name}: {100 * mean:.2f} % test accuracy on average ({spread})"
-        reached = summary["seconds_to"].get("0.98")
-        lines.append(f"- {each}{f', 98 % after {reached[1]:.2f} s of training, the median' if reached else ''}.")
-    recipe = (results["accuracy"] or {}).get("recipe")
-    head = f"The recipe of `--preset quick`, {recipe['epochs']} epochs:\n" if recipe and lines else ""
-    return [head, *lines] if head else []
-
-
-def row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    for name, entry in results["accuracy"]["summary"].items():
+        mean, _, least, most = (percent(value, 2) for value in entry["accuracy"])
+        line = f"{name}: {mean} test accuracy on average ({least.removesuffix(' %')} to {most}, {entry['n']} seeds)"
+        reached = entry["seconds_to"].get("0.98")
+        lines.append(f"{line}, 98 % after {reached[1]:.2f} s of training, the median." if reached else f"{line}.")
+    if lines:
+        yield f"The recipe of `--preset quick`, {results['accuracy']['recipe']['epochs']} epochs:"
+        yield Bullets(lines)
 
 
 def renew(text: str) -> str:
     """README's text with the figures that its files of results give."""
-    return BLOCK.sub(lambda match: match[1] + figures(read_results(FOLDER / match[2])) + match[3], text)
+
+    def block(match: re.Match[str]) -> str:
+        items = list(figures(read_results(FOLDER / match[2])))
+        return f"{match[1]}{template('items.md').render(items=items).rstrip()}\n{match[3]}"
+
+    return BLOCK.sub(block, text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m fastnn.bench.readme", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m fastnn.bench.readme", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if the figures are others")
     options = parser.parse_args(arguments)
     file = FOLDER / "README.md"
@@ -91,8 +82,8 @@ def draw(text: str) -> None:
     """The speeds of README's results as a picture, light and dark."""
     for match in BLOCK.finditer(text):
         for theme in THEMES.values():
-            figure = throughput(read_results(FOLDER / match[2]), theme)
-            save_figure(figure, FOLDER / ".pictures" / f"throughput-{theme.name}.svg")
+            if figure := throughput(read_results(FOLDER / match[2]), theme):
+                save_figure(figure, FOLDER / ".pictures" / f"throughput-{theme.name}.svg")
 
 
 if __name__ == "__main__":

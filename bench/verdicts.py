@@ -5,7 +5,7 @@ Intervals are of 99 %: a report makes dozens of comparisons, and of as many 95 %
 Two contenders are compared by the ratios of samples that were taken one after the other, so that what slows the
 machine for a while slows both. Rounds of one launch share a process: its memory layout, its place on the cores, the
 state of its threads. Their ratios are alike for that reason alone, and more of them do not help; so the bootstrap draws
-launches first, and then rounds within each.
+launches first, and then rounds within each. (`scipy.stats.bootstrap` draws from one level only.)
 
 References
 ----------
@@ -15,9 +15,10 @@ Davison & Hinkley, "Bootstrap methods and their application" (1997), section 3.8
 
 import statistics
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["FASTER", "SAME", "SLOWER", "Comparison", "compare", "compare_launches", "quartiles", "resample"]
 
@@ -26,9 +27,12 @@ LEAST_DIFFERENCE = 0.02  # smaller ones are left alone, however sure: the placem
 DRAWS = 2000
 LEVEL = 0.99
 
+Launches: TypeAlias = Sequence[Sequence[float]]
+"""Seconds by launch and round."""
+
 
 class Comparison(NamedTuple):
-    """How many times as fast somebody is as another, with a 99 % interval."""
+    """How many times as fast a contender is as another, with a 99 % interval."""
 
     ratio: float
     low: float
@@ -47,17 +51,14 @@ class Comparison(NamedTuple):
             return SLOWER
         return SAME
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, float | str]:
         return {**self._asdict(), "verdict": self.verdict}
 
 
-def compare_launches(
-    theirs: Sequence[Sequence[float]], ours: Sequence[Sequence[float]], generator: np.random.Generator
-) -> Comparison:
-    """How many times as fast we are: the median ratio of `theirs` to `ours`, both seconds by launch and round."""
+def compare_launches(theirs: Launches, ours: Launches, generator: np.random.Generator) -> Comparison:
+    """How many times as fast we are: the median ratio of `theirs` to `ours`."""
     logs = pair(theirs, ours)
-    low, high = np.quantile(resample(logs, generator), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Comparison(*(float(np.exp(value)) for value in (np.nanmedian(logs), low, high)))
+    return summarize(np.nanmedian(logs), resample(logs, generator))
 
 
 def compare(theirs: Sequence[float], ours: Sequence[float], generator: np.random.Generator) -> Comparison:
@@ -65,7 +66,13 @@ def compare(theirs: Sequence[float], ours: Sequence[float], generator: np.random
     return compare_launches([theirs], [ours], generator)
 
 
-def pair(theirs: Sequence[Sequence[float]], ours: Sequence[Sequence[float]]) -> np.ndarray:
+def summarize(median: float, draws: NDArray[np.float64]) -> Comparison:
+    """The ratio of a logarithm, with the interval that bootstrap samples of it give."""
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Comparison(*(float(np.exp(value)) for value in (median, low, high)))
+
+
+def pair(theirs: Launches, ours: Launches) -> NDArray[np.float64]:
     """Logarithms of their seconds over ours, (launches, rounds); NaN where a launch has fewer rounds than others."""
     if not theirs or len(theirs) != len(ours):
         raise ValueError(f"as many launches of one as of the other are needed, got {len(theirs)} and {len(ours)}")
@@ -75,19 +82,18 @@ def pair(theirs: Sequence[Sequence[float]], ours: Sequence[Sequence[float]]) -> 
     return logs
 
 
-def resample(values: np.ndarray, generator: np.random.Generator, draws: int = DRAWS) -> np.ndarray:
+def resample(values: NDArray[np.float64], generator: np.random.Generator, draws: int = DRAWS) -> NDArray[np.float64]:
     """Medians of `draws` bootstrap samples of `values` (launches, rounds): launches, then rounds within each."""
     counts = np.isfinite(values).sum(axis=1)
     launches = generator.integers(0, len(values), (draws, len(values)))
     rounds = (generator.random((*launches.shape, values.shape[1])) * counts[launches][..., None]).astype(int)
     drawn = values[launches[..., None], rounds]
     drawn[np.arange(values.shape[1]) >= counts[launches][..., None]] = np.nan  # as many as the launch has
-    return np.nanmedian(drawn.reshape(draws, -1), axis=1)
+    medians: NDArray[np.float64] = np.nanmedian(drawn.reshape(draws, -1), axis=1)
+    return medians
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     """Lower quartile, median, upper quartile; all the same of one value."""
-    if len(values) == 1:
-        return values[0], values[0], values[0]
-    low, median, high = statistics.quantiles(values, n=4)
+    low, median, high = statistics.quantiles(values, n=4) if len(values) > 1 else [*values] * 3
     return low, median, high

@@ -4,8 +4,8 @@ Results (`results`) become sentences (`findings`), tables (`sections`, `appendix
 `terminal` show them.
 """
 
-from fastnn.bench.report.results import read_results
+from fastnn.bench.report.results import load_results, read_results
 from fastnn.bench.report.terminal import table
 from fastnn.bench.report.writing import write_report
 
-__all__ = ["read_results", "table", "write_report"]
+__all__ = ["load_results", "read_results", "table", "write_report"]

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastnn.bench.report import read_results, table, write_report
+from fastnn.bench.report import load_results, table, write_report
 
 from fastnn.cli import exit_code
 
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_again(file: Path, folder: Path) -> int:
-    results = read_results(file)
+    results = load_results(file)
     files = write_report(results, folder)
     print(table(results))
     print("\n".join(map(str, files)))

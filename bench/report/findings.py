@@ -1,68 +1,64 @@
 """What follows from the results of `fastnn bench`, in sentences: who is faster, how sure that is, what to beware of."""
 
-from collections.abc import Mapping
-
-from fastnn.bench.report.formatting import INTERVAL, case, deviation_text, percent, several
-from fastnn.bench.report.results import Results, cases, controls, measured, ordered, overall, plain_backends
+from fastnn.bench.report import formatting
+from fastnn.bench.report.formatting import INTERVAL, percent, several
+from fastnn.bench.report.results import Results, backends, cases, controls, ordered, overall
 from fastnn.bench.verdicts import FASTER, SAME, SLOWER
 
-NOISY = 0.1  # reach of the control's intervals above which its finding nothing says little
+NOISY = 0.1  # distance of an end of the control's intervals from 1 above which "no difference" says little
 
 
 def title(results: Results) -> str:
-    name = (results.get("dataset") or {}).get("name") or "no data"
-    return f"fastnn bench {results.get('level') or ''}: training on {'MNIST' if name == 'mnist' else name}"
+    name = results["dataset"]["name"] or "no data"
+    return f"fastnn bench {results['level'] or ''}: training on {'MNIST' if name == 'mnist' else name}"
 
 
 def answer(results: Results) -> list[str]:
     """The result in a few sentences."""
-    return [
-        line for part in (fastest, fastest_by_case, control_text, gate_text, accuracy_text) if (line := part(results))
-    ]
+    parts = (fastest, fastest_by_case, control_text, gate_text, accuracy_text)
+    return [line for part in parts if (line := part(results))]
 
 
 # ---- backends -------------------------------------------------------------------------------------------------------
 
 
 def fastest(results: Results) -> str:
-    """Which backend is the fastest, by how much, and how sure that is."""
-    means = {name: overall(results, name) for name in plain_backends(results)}
-    known = sorted((name for name, mean in means.items() if mean), key=lambda name: -(means[name] or 0))
-    reference, rows = results.get("reference"), cases(results)
-    if not rows:
+    """Which backend is the fastest, by how much, and how sure that is; of those in the network's own precision."""
+    names, reference = backends(results, precisions=False), results["reference"]
+    means = {name: mean for name in names if (mean := overall(results, name))}
+    if not cases(results):
         return "Throughput was not measured."
-    if len(known) < 2:
-        return f"Only one backend was measured ({', '.join(means) or 'none'}): there is nothing to compare it with."
-    others = "; ".join(f"{name} is {versus(results, name)}" for name in known if name != reference)
-    best = known[0]
+    if len(means) < 2:
+        return f"Only one backend was measured ({', '.join(names) or 'none'}): there is nothing to compare it with."
+    ranked = sorted(means, key=lambda name: -means[name])
+    best, told = ranked[0], {name: versus(results, name, means[name]) for name in ranked if name != reference}
+    others = "; ".join(f"{name} is {text}" for name, text in told.items())
     if best == reference:
         return f"No backend is faster than {best}, the reference, here: {others}."
-    if not any(row["comparisons"][best]["verdict"] == FASTER for row in rows):
+    if not any(row["comparisons"][best]["verdict"] == FASTER for row in cases(results)):
         return f"No backend is measurably faster than {reference} here: {others}."
     return f"{best} is the fastest backend here: {others.removeprefix(f'{best} is ')}."
 
 
-def versus(results: Results, name: str) -> str:
+def versus(results: Results, name: str, mean: float) -> str:
     """A backend against the reference over all cases."""
     entries = [row["comparisons"][name] for row in cases(results)]
-    text = f"{overall(results, name):.2f} times as fast as {results.get('reference')}"
+    text, verdicts = f"{mean:.2f} times as fast as {results['reference']}", [entry["verdict"] for entry in entries]
     low, high = min(entry["low"] for entry in entries), max(entry["high"] for entry in entries)
-    verdicts = [entry["verdict"] for entry in entries]
     if len(entries) == 1:
-        return f"{text} ({INTERVAL} {low:.2f} to {high:.2f}: {verdicts[0]}) with {case(cases(results)[0])}"
+        where = formatting.case(cases(results)[0])
+        return f"{text} ({INTERVAL} {low:.2f} to {high:.2f}: {verdicts[0]}) with {where}"
     counts = ", ".join(f"{word} in {verdicts.count(word)}" for word in (FASTER, SLOWER, SAME) if word in verdicts)
     return f"{text}, geometric mean of {len(entries)} cases ({INTERVAL}s within {low:.2f} to {high:.2f}; {counts})"
 
 
 def fastest_by_case(results: Results) -> str:
     """Who is surely ahead in each case, lower precisions included."""
-    winners = [row.get("fastest") for row in cases(results)]
-    contenders = results.get("contenders") or {}
-    backends = [name for name in measured(results) if (contenders.get(name) or {}).get("kind") == "backend"]
-    if len(backends) < 2 or not winners:
+    winners = [row["fastest"] for row in cases(results)]
+    if len(backends(results, precisions=True)) < 2 or not winners:
         return ""
-    counts = {name: winners.count(name) for name in dict.fromkeys(winners) if name}
-    said = [f"{name} in {count} of {several(len(winners), 'case')}" for name, count in counts.items()]
+    names = dict.fromkeys(name for name in winners if name)
+    said = [f"{name} in {winners.count(name)} of {several(len(winners), 'case')}" for name in names]
     said += [f"undecided in {winners.count(None)}"] if None in winners else []
     return f"Fastest of all backends and precisions, case by case: {', '.join(said)}."
 
@@ -70,64 +66,58 @@ def fastest_by_case(results: Results) -> str:
 # ---- the control ----------------------------------------------------------------------------------------------------
 
 
-def control_state(results: Results) -> tuple[str, float]:
+def control_state(results: Results) -> tuple[str, str]:
     """(clean, noisy or NOT clean; how far from 1 its intervals reach): a difference below that may be noise."""
     rows = controls(results)
-    reach = max((abs(entry[end] - 1) for entry in rows for end in ("low", "high")), default=0.0)
+    reach = max((abs(end - 1) for entry in rows for end in (entry["low"], entry["high"])), default=0.0)
+    text = f"{100 * reach:.0f} %" if reach < 1 else f"a factor of {1 + reach:.1f}"
     if any(entry["verdict"] != SAME for entry in rows):
-        return "NOT clean", reach
-    return ("noisy" if reach > NOISY else "clean"), reach
-
-
-def reach_text(reach: float) -> str:
-    return f"{100 * reach:.0f} %" if reach < 1 else f"a factor of {1 + reach:.1f}"
+        return "NOT clean", text
+    return ("noisy" if reach > NOISY else "clean"), text
 
 
 def control_text(results: Results) -> str:
     rows = controls(results)
     if not rows:
-        return "No A/A control was measured, so it is not known how large a difference this machine makes up by itself."
-    one, other = results.get("control") or ("a contender", "its copy")
-    off = sum(entry["verdict"] != SAME for entry in rows)
-    farthest = max(abs(entry["ratio"] - 1) for entry in rows)
-    state, reach = control_state(results)
+        return "No A/A control was measured, so it is not known which differences this machine shows between equals."
+    one, other = results["control"] or ("a contender", "its copy")
+    off, (state, reach) = sum(entry["verdict"] != SAME for entry in rows), control_state(results)
+    farthest, where = max(abs(entry["ratio"] - 1) for entry in rows), several(len(rows), "case")
     text = f"The A/A control (`{other}` against `{one}`) differs by at most {100 * farthest:.1f} %"
-    found = f"no difference is found in {several(len(rows), 'case')}"
-    if state == "clean":
-        return f"{text}; {found}: clean."
+    if off:
+        return f"{text} and is NOT clean: in {off} of {where} a difference is found where none is."
     if state == "noisy":
-        return f"{text}; {found}, but intervals reach to {reach_text(reach)}: the machine was too noisy to tell more."
-    return f"{text} and is NOT clean: in {off} of {several(len(rows), 'case')} a difference is found where none is."
+        return (
+            f"{text}; no difference is found in {where}, but intervals reach to {reach}: the machine was too noisy to "
+            "tell more."
+        )
+    return f"{text}; no difference is found in {where}: clean."
 
 
 # ---- correctness and accuracy ---------------------------------------------------------------------------------------
 
 
 def gate_text(results: Results) -> str:
-    gate = results.get("gate") or []
-    failed = [check for check in gate if not check["passed"]]
-    if not gate:
-        return "The results were not checked against a reference (no gate)."
+    checks = several(len(results["gate"]), "check")
+    failed = [check for check in results["gate"] if not check["passed"]]
+    if not results["gate"]:
+        return "The results were not checked against a reference."
     if not failed:
-        return f"All {several(len(gate), 'check')} of networks and kernels against float64 passed."
+        return f"All {checks} of networks and kernels against float64 passed."
     named = list(dict.fromkeys(f"{check['contender']} ({check['quantity']})" for check in failed))
     more = f" and {len(named) - 4} more" if len(named) > 4 else ""
-    return f"{len(failed)} of {several(len(gate), 'check')} against float64 FAILED: {', '.join(named[:4])}{more}."
+    return f"{len(failed)} of {checks} against float64 FAILED: {', '.join(named[:4])}{more}."
 
 
 def accuracy_text(results: Results) -> str:
-    section = results.get("accuracy") or {}
-    summary, said = section.get("summary") or {}, []
-    for name in ordered(results, [name for name in summary if name in plain_backends(results)]):
-        mean = summary[name]["accuracy"][0]
-        said.append(
-            f"{name} {percent(mean, 2)} ({deviation_text(summary[name], ', ')}{several(summary[name]['n'], 'run')})"
-        )
-    return (
-        f"Test accuracy after {(section.get('recipe') or {}).get('epochs', '?')} epochs: {', '.join(said)}."
-        if said
-        else ""
-    )
+    summary, epochs = results["accuracy"]["summary"], results["accuracy"]["recipe"].get("epochs", "?")
+    said = [
+        f"{name} {percent(summary[name]['accuracy'][0], 2)} ({formatting.deviation(summary[name], ', ')}"
+        f"{several(summary[name]['n'], 'run')})"
+        for name in ordered(results, summary)
+        if name in backends(results, precisions=False)
+    ]
+    return f"Test accuracy after {epochs} epochs: {', '.join(said)}." if said else ""
 
 
 # ---- warnings -------------------------------------------------------------------------------------------------------
@@ -135,27 +125,19 @@ def accuracy_text(results: Results) -> str:
 
 def warnings(results: Results) -> list[str]:
     """What a reader should know before believing any figure."""
-    environment, dataset = results.get("environment") or {}, results.get("dataset") or {}
-    said = []
-    if results.get("interrupted"):
-        said.append("The run was interrupted: parts are missing, and others have fewer measurements than planned.")
-    if dataset.get("note") or dataset.get("name") not in ("mnist", None):
-        said.append(f"This is not MNIST but {dataset.get('name')}. {dataset.get('note') or ''}".strip())
-    if any(not check["passed"] for check in results.get("gate") or []):
-        said.append(gate_text(results))
-    state, reach = control_state(results)
-    if state != "clean":
-        said.append(f"The A/A control is {state}: do not believe differences below {reach_text(reach)}.")
-    if (results.get("curves") or {}).get("passed") is False:
-        said.append("A loss curve leaves the float64 reference by more than the tolerance.")
-    if environment.get("dirty"):
-        said.append("The code has been changed since the commit it names: nobody else can measure the same.")
-    cores = environment.get("cores")
-    quota = environment.get("cgroup_quota") or (cores.get("quota") if isinstance(cores, Mapping) else None)
-    if quota:
-        said.append(f"The container may use {quota} cores' worth of time: threads are stopped when it is spent.")
-    load = environment.get("load_average") or environment.get("load")
-    load = load[0] if isinstance(load, list) and load else load
-    if isinstance(load, int | float) and load > 1:
-        said.append(f"Other programs were running: the load average was {load:.2f} before the first measurement.")
-    return said
+    environment, dataset, (state, reach) = results["environment"], results["dataset"], control_state(results)
+    cores, load = environment.get("cores"), environment.get("load_average")
+    quota = cores.get("quota") if isinstance(cores, dict) else None
+    busy = load[0] if isinstance(load, list) and load else 0
+    other_data = dataset["note"] or dataset["name"] not in ("mnist", None)
+    said = [
+        (results["interrupted"], "The run was interrupted: parts are missing, others have fewer samples than planned."),
+        (other_data, f"This is not MNIST but {dataset['name']}. {dataset['note'] or ''}".strip()),
+        (any(not check["passed"] for check in results["gate"]), gate_text(results)),
+        (state != "clean", f"The A/A control is {state}: do not believe differences below {reach}."),
+        (results["curves"]["passed"] is False, "A loss curve differs from the float64 reference by too much."),
+        (environment.get("dirty"), "The code has uncommitted changes: nobody else can measure the same."),
+        (quota, f"The container may use {quota} cores' worth of time: threads are stopped when it is spent."),
+        (busy > 1, f"Other programs were running: the load average was {busy:.2f} before the first measurement."),
+    ]
+    return [text for applies, text in said if applies]

@@ -4,307 +4,270 @@ A contender has one colour and one marker in all figures (`plot_style`). matplot
 figure is made; it is used without pyplot, so that nothing outside a figure changes.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from fastnn.bench.report.formatting import INTERVAL, case, si
 from fastnn.bench.report.plot_style import (
+    WIDTH,
+    Draw,
+    Panels,
     Style,
-    add_legend,
-    add_panels,
     legend_columns,
     log_marks,
-    new_figure,
-    panel_columns,
-    panels_height,
+    note,
     ratio_axis,
+    rows_axis,
     style,
+    themed,
+    with_legend,
 )
-from fastnn.bench.report.results import Results, ordered
+from fastnn.bench.report.results import Cell, Comparison, Results, cases, ordered
 from fastnn.bench.report.roofline_plot import roofline
 from fastnn.bench.verdicts import SAME
 
-from fastnn.plots.figures import SMALL, TEXT, Theme, dress, plain
+from fastnn.plots.figures import TEXT, Theme, dress, legend, new_figure, plain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DASHED = (0, (4, 3))
+DASHES: list[Any] = ["-", "-", DASHED, (0, (1.2, 1.8)), (0, (6, 2, 1.2, 2))]
+BAD = Style("#d62629", "D")  # a control that finds a difference
 
 # ---- throughput and ratios ------------------------------------------------------------------------------------------
 
 
-def throughput(results: Results, theme: Theme) -> Any:
+@themed
+def throughput(results: Results, theme: Theme) -> "Figure | None":
     """Samples a second of each contender in each case, with quartiles."""
-    cases = [row for row in results.get("throughput") or [] if row.get("summary")]
-    if not cases:
+    rows = cases(results)
+    if not rows:
         return None
-    names = ordered(results, (name for row in cases for name in row["summary"]))
-    rates = [[rate for entry in row["summary"].values() for rate in _rates(row, entry)] for row in cases]
-    logarithmic = any(max(each[1::3]) > 25 * min(each[1::3]) for each in rates)  # the shortest bars would vanish
-    figure = new_figure(theme, 0.3 + panels_height(len(cases), names))
-    for axes, row, each in zip(add_panels(figure, len(cases), names)[0], cases, rates, strict=True):
-        dress(axes, theme, case(row), grid="x")
+    names = ordered(results, (name for row in rows for name in row["summary"]))
+    # Samples a second by case and contender: lower quartile, median, upper quartile.
+    rates = [
+        {name: [row["samples"] / took for took in reversed(entry["seconds"])] for name, entry in row["summary"].items()}
+        for row in rows
+    ]
+    medians = [[rate[1] for rate in found.values()] for found in rates]
+    logarithmic = any(max(each) > 25 * min(each) for each in medians)  # the shortest bars would vanish
+    figure, panels = Panels(rows, names).draw(theme)
+    for axes, row, found in zip(panels, rows, rates, strict=True):
+        least, most = min(map(min, found.values())), max(map(max, found.values()))
         if logarithmic:
             axes.set_xscale("log")
-            axes.set_xlim(min(each) / 1.5, max(each) * (max(each) / min(each)) ** 0.4)
+            axes.set_xlim(least / 1.5, most * (most / least) ** 0.4)
             log_marks(axes.xaxis, lambda value, _: si(value, plain=True))
         else:
-            axes.set_xlim(0, max(each) * 1.32)
+            axes.set_xlim(0, most * 1.32)
             axes.locator_params(axis="x", nbins=4)
             axes.xaxis.set_major_formatter(lambda value, _: si(value, plain=True))
         for y, name in enumerate(names):
-            _throughput_row(axes, y, row, name, style(results, name, theme), theme, logarithmic)
-    figure.supxlabel(
-        "training samples a second" + (" (log scale)" if logarithmic else ""), fontsize=TEXT, color=theme.text
-    )
+            if name not in found:
+                note(axes, "not measured", (0, y), (4, 0), xycoords=axes.get_yaxis_transform(), color=theme.muted)
+                continue
+            (low, median, high), look = found[name], style(results, name, theme)
+            if logarithmic:
+                axes.plot(median, y, look.marker, color=look.colour, markersize=6)
+            else:
+                axes.barh(y, median, 0.66, color=look.colour)
+            axes.plot([low, high], [y, y], color=theme.text, linewidth=1.6, solid_capstyle="butt")
+            weight = "bold" if name == row["fastest"] else "normal"
+            note(axes, si(median), (max(median, high), y), (5, 0), fontweight=weight)
+    figure.supxlabel("training samples a second" + (" (log scale)" if logarithmic else ""))
     return figure
 
 
-def _rates(row: Mapping[str, Any], entry: Mapping[str, Any]) -> tuple[float, float, float]:
-    """Samples a second: lower quartile, median, upper quartile."""
-    return row["samples"] / entry["seconds"][2], entry["samples_per_second"], row["samples"] / entry["seconds"][0]
-
-
-def _throughput_row(
-    axes: Any, y: int, row: Mapping[str, Any], name: str, look: Style, theme: Theme, logarithmic: bool
-) -> None:
-    if name not in row["summary"]:
-        axes.annotate("not measured", (0, y), (4, 0), axes.get_yaxis_transform(), "offset points", va="center")
-        axes.texts[-1].set(color=theme.muted, fontsize=SMALL)
-        return
-    low, value, high = _rates(row, row["summary"][name])
-    if logarithmic:
-        axes.plot(value, y, look.marker, color=look.colour, markersize=6)
-    else:
-        axes.barh(y, value, 0.66, color=look.colour)
-    axes.plot([low, high], [y, y], color=theme.text, linewidth=1.6, solid_capstyle="butt")
-    weight = "bold" if name == row.get("fastest") else "normal"
-    axes.annotate(si(value), (max(value, high), y), (5, 0), textcoords="offset points", va="center", fontweight=weight)
-    axes.texts[-1].set(color=theme.text, fontsize=SMALL)
-
-
-def control(results: Results, theme: Theme) -> Any:
+@themed
+def control(results: Results, theme: Theme) -> "Figure | None":
     """Ratios to the reference with their intervals; below them those of the A/A control, magnified."""
-    cases = [row for row in results.get("throughput") or [] if row.get("comparisons")]
-    controls = [row for row in results.get("throughput") or [] if row.get("control")]
-    if not cases and not controls:
+    rows = [row for row in results["throughput"] if row["comparisons"]]
+    controls = [(case(row), row["control"]) for row in results["throughput"] if row["control"]]
+    if not rows and not controls:
         return None
-    names = ordered(results, (name for row in cases for name in row["comparisons"]))
-    height = panels_height(len(cases), names) if cases else 0
-    figure = new_figure(theme, height + (1.0 + 0.25 * len(controls) if controls else 0.3))
-    if not cases:
-        _magnified(figure.add_subplot(), controls, results, theme)
-        return figure
-    panels, below = add_panels(figure, len(cases), names, below=bool(controls))
-    if controls:
-        rows = math.ceil(len(cases) / panel_columns(len(cases)))
-        below.get_gridspec().set_height_ratios([height / rows] * rows + [0.8 + 0.25 * len(controls)])
-        _magnified(below, controls, results, theme)
-    ends = [entry[end] for row in cases for entry in row["comparisons"].values() for end in ("low", "high")]
-    reference = results.get("reference") or "the reference"
-    for axes, row in zip(panels, cases, strict=True):
-        dress(axes, theme, case(row), grid="x")
+    names = ordered(results, (name for row in rows for name in row["comparisons"]))
+    layout = Panels(rows, names, 0.8 + 0.25 * len(controls) if controls else 0)
+    figure, panels = layout.draw(theme)
+    ends = [end for row in rows for entry in row["comparisons"].values() for end in (entry["low"], entry["high"])]
+    for axes, row in zip(panels, rows, strict=False):
         ratio_axis(axes, [*ends, 1.0])
         axes.axvline(1, color=theme.text, linewidth=1)
         for y, name in enumerate(names):
             if name in row["comparisons"]:
-                _forest_row(axes, y, row["comparisons"][name], style(results, name, theme), theme)
-    for axes in panels[-panel_columns(len(cases)) :]:
-        axes.set_xlabel(f"times as fast as {reference}".replace("$", r"\$"))
+                _interval(axes, y, row["comparisons"][name], style(results, name, theme))
+    for axes in panels[: len(rows)][-layout.columns :]:
+        axes.set_xlabel(f"times as fast as {results['reference'] or 'the reference'}".replace("$", r"\$"))
+    if controls:
+        _magnified(panels[-1], controls, results, theme)
     return figure
 
 
-def _forest_row(axes: Any, y: float, entry: Mapping[str, Any], look: Style, theme: Theme, digits: int = 2) -> None:
+def _interval(axes: "Axes", y: float, entry: Comparison, look: Style, digits: int = 2) -> None:
     axes.plot([entry["low"], entry["high"]], [y, y], color=look.colour, linewidth=2.2, solid_capstyle="butt")
     axes.plot(entry["ratio"], y, look.marker, color=look.colour, markersize=5.5)
-    place = {"xycoords": axes.get_yaxis_transform(), "va": "center", "ha": "left"}
-    axes.annotate(f"{entry['ratio']:.{digits}f}", (1.01, y), **place)
-    axes.texts[-1].set(color=theme.text, fontsize=SMALL)
+    note(axes, f"{entry['ratio']:.{digits}f}", (1.01, y), (0, 0), xycoords=axes.get_yaxis_transform())
 
 
-def _magnified(axes: Any, rows: Sequence[Mapping[str, Any]], results: Results, theme: Theme) -> None:
+def _magnified(axes: "Axes", controls: Sequence[tuple[str, Comparison]], results: Results, theme: Theme) -> None:
     """The A/A control: the same program against itself; what differs from 1 here is noise or a fault."""
-    one, other = results.get("control") or ("a contender", "itself")
+    one, other = results["control"] or ("a contender", "itself")
     dress(axes, theme, f"A/A control, magnified: {other} against {one}".replace("$", r"\$"), grid="x")
-    ends = [row["control"][end] for row in rows for end in ("low", "high")]
+    ends = [end for _, entry in controls for end in (entry["low"], entry["high"])]
     farthest = 1.25 * max(0.01, max(ends) - 1, 1 - min(ends))
     if farthest < 0.6:
         axes.set_xlim(1 - farthest, 1 + farthest)
     else:
         ratio_axis(axes, [*ends, 1.0])
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_yticks(range(len(rows)), [case(row) for row in rows])
+    rows_axis(axes, [where for where, _ in controls])
     axes.axvline(1, color=theme.text, linewidth=1)
-    for y, row in enumerate(rows):
-        clean = row["control"]["verdict"] == SAME
-        colour = style(results, other, theme) if clean else Style((0.84, 0.15, 0.16), "D")
-        _forest_row(axes, y, row["control"], colour, theme, digits=3)
+    for y, (_, entry) in enumerate(controls):
+        _interval(axes, y, entry, style(results, other, theme) if entry["verdict"] == SAME else BAD, digits=3)
     axes.set_xlabel(f"ratio, with its {INTERVAL}")
 
 
 # ---- accuracy and losses --------------------------------------------------------------------------------------------
 
 
-def accuracy(results: Results, theme: Theme) -> Any:
+@themed
+def accuracy(results: Results, theme: Theme) -> "Figure | None":
     """Test accuracy against seconds of training: every seed thin, the median of the seeds thick."""
-    section = results.get("accuracy") or {}
-    runs = [run for run in section.get("runs") or [] if run["seconds"] and run["accuracy"]]
+    runs = [run for run in results["accuracy"]["runs"] if run["seconds"] and run["accuracy"]]
     if not runs:
         return None
     names = ordered(results, (run["contender"] for run in runs))
-    figure = new_figure(theme, 4.4 + 0.2 * math.ceil(len(names) / legend_columns(names)))
+    figure = with_legend(theme, 4.4, names)
     axes = figure.add_subplot()
     dress(axes, theme)
     for name in names:
         look = style(results, name, theme)
-        mine = [np.array([run["seconds"], run["accuracy"]], float) for run in runs if run["contender"] == name]
+        mine = [np.array([run["seconds"], run["accuracy"]]) for run in runs if run["contender"] == name]
         for seconds, reached in mine:
             axes.plot(seconds, 100 * reached, color=look.colour, linewidth=0.7, alpha=0.5)
         shortest = min(run.shape[1] for run in mine)  # an interrupted run has fewer epochs
         seconds, reached = np.median([run[:, :shortest] for run in mine], axis=0)
-        line = {"color": look.colour, "linewidth": 2.2, "markersize": 5, "label": plain(name)}
-        axes.plot(seconds, 100 * reached, look.marker + "-", **line)
+        axes.plot(
+            seconds, 100 * reached, f"{look.marker}-", color=look.colour, linewidth=2.2, markersize=5, label=plain(name)
+        )
     times = [seconds for run in runs for seconds in run["seconds"]]
     if max(times) > 8 * min(times):
         ratio_axis(axes, times)
-    axes.set_xlabel(
-        "seconds of training, without start-up and evaluation" + (" (log scale)" if axes.get_xscale() == "log" else "")
-    )
+    scale = " (log scale)" if axes.get_xscale() == "log" else ""
+    axes.set_xlabel(f"seconds of training, without start-up and evaluation{scale}")
     axes.set_ylabel("test accuracy in %")
-    for goal in section.get("goals") or []:
-        axes.axhline(100 * goal, color=theme.text, linewidth=1, linestyle=(0, (4, 3)))
-        place = {"xycoords": axes.get_yaxis_transform(), "xytext": (5, 0), "textcoords": "offset points"}
-        axes.annotate(f"{100 * goal:g} %", (1, 100 * goal), **place, va="center", color=theme.text, fontsize=SMALL)
-    add_legend(figure, theme, loc="outside upper left", ncols=legend_columns(names))
+    for goal in results["accuracy"]["goals"]:
+        axes.axhline(100 * goal, color=theme.text, linewidth=1, linestyle=DASHED)
+        note(axes, f"{100 * goal:g} %", (1, 100 * goal), (5, 0), xycoords=axes.get_yaxis_transform())
+    legend(figure, theme, ncols=legend_columns(names), handlelength=2.2)
     return figure
 
 
-def loss_curves(results: Results, theme: Theme) -> Any:
+@themed
+def loss_curves(results: Results, theme: Theme) -> "Figure | None":
     """The loss of each mini-batch, laid over each other; below, how far each is from the float64 reference."""
-    section = results.get("curves") or {}
-    losses = {name: np.array(values, float) for name, values in (section.get("losses") or {}).items() if values}
+    section = results["curves"]
+    losses = {name: np.array(values, float) for name, values in section["losses"].items() if values}
     if not losses:
         return None
-    reference = section.get("reference")
+    reference = section["reference"]
     names = sorted(ordered(results, losses), key=lambda name: name != reference)
-    columns = legend_columns(names)
-    figure = new_figure(theme, 5.4 + 0.2 * math.ceil(len(names) / columns))
+    figure = with_legend(theme, 5.4, names)
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    dress(axes, theme)
+    dress(below, theme)
     window = max(1, max(map(len, losses.values())) // 60)
-    dashes: list[Any] = ["-", "-", (0, (4, 3)), (0, (1.2, 1.8)), (0, (6, 2, 1.2, 2))]
     for i, name in enumerate(names):  # the widest below: curves that coincide are all seen
         colour = theme.muted if name == reference else style(results, name, theme).colour
-        smooth, line = _smooth(losses[name], window), dashes[i if i < 2 else 2 + (i - 2) % 3]
-        width, label = 8 * 0.2 ** (i / max(1, len(names) - 1)), plain(name)
-        look = {"color": colour, "linestyle": line, "linewidth": width, "alpha": 0.5 if name == reference else 1}
-        axes.plot(np.arange(len(smooth)) + window / 2, smooth, **look, label=label)
-    dress(axes, theme)
+        length = min(window, len(losses[name]))
+        smooth = np.convolve(losses[name], np.ones(length) / length, "valid")
+        look = {"linestyle": DASHES[i if i < 2 else 2 + (i - 2) % 3], "alpha": 0.5 if name == reference else 1}
+        width = 8 * 0.2 ** (i / max(1, len(names) - 1))
+        axes.plot(np.arange(len(smooth)) + window / 2, smooth, color=colour, linewidth=width, label=plain(name), **look)
+        if reference in losses and name != reference:
+            below.plot(*_distance(losses[name], losses[reference], max(1, window // 3)), color=colour, linewidth=1.1)
     axes.set_yscale("log")
     log_marks(axes.yaxis, lambda value, _: f"{value:g}")
     axes.set_ylabel(f"loss, mean of {window}\nmini-batches" if window > 1 else "loss of a mini-batch")
-    _divergence_panel(below, section, losses, results, theme, window)
-    add_legend(figure, theme, loc="outside upper left", ncols=columns, handlelength=3.5)
+    below.set_yscale("log")
+    below.set(xlabel="mini-batch", ylabel="distance from\nthe float64 loss, relative")
+    if tolerance := section["tolerance"]:
+        below.axhline(tolerance, color=theme.text, linewidth=1, linestyle=DASHED)
+        place = {"xycoords": below.get_yaxis_transform(), "va": "top"}
+        note(below, f"tolerance {tolerance:g}", (0.01, tolerance), (0, -4), **place)
+    legend(figure, theme, ncols=legend_columns(names), handlelength=3.5)
     return figure
 
 
-def _smooth(values: np.ndarray, window: int) -> np.ndarray:
-    window = min(window, len(values))
-    return np.convolve(values, np.ones(window) / window, "valid")
-
-
-def _divergence_panel(
-    axes: Any,
-    section: Mapping[str, Any],
-    losses: Mapping[str, np.ndarray],
-    results: Results,
-    theme: Theme,
-    window: int,
-) -> None:
-    expected = losses.get(section.get("reference") or "")
-    for name in ordered(results, losses):
-        if expected is None or losses[name] is expected:
-            continue
-        n = min(len(expected), len(losses[name]))
-        apart = np.abs(losses[name][:n] - expected[:n]) / np.maximum(np.abs(expected[:n]), np.finfo(float).tiny)
-        middles, largest = _block_maxima(apart, max(1, window // 3))
-        axes.plot(middles, largest, color=style(results, name, theme).colour, linewidth=1.1)
-    dress(axes, theme)
-    axes.set_yscale("log")
-    axes.set_xlabel("mini-batch")
-    axes.set_ylabel("distance from\nthe float64 loss, relative")
-    if tolerance := section.get("tolerance"):
-        axes.axhline(tolerance, color=theme.text, linewidth=1, linestyle=(0, (4, 3)))
-        axes.annotate(
-            f"tolerance {tolerance:g}", (0.01, tolerance), (0, -4), axes.get_yaxis_transform(), "offset points"
-        )
-        axes.texts[-1].set(color=theme.text, fontsize=SMALL, va="top")
-
-
-def _block_maxima(values: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
-    """(middle, largest) of each block of `window` values: no peak is lost, as smoothing would lose it."""
-    starts = np.arange(0, len(values), window)
-    largest = np.fmax.reduceat(values, starts)
+def _distance(losses: np.ndarray, expected: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
+    """(middle, largest relative distance) of each block of mini-batches: smoothing would lose the peaks."""
+    n = min(len(expected), len(losses))
+    apart = np.abs(losses[:n] - expected[:n]) / np.maximum(np.abs(expected[:n]), np.finfo(float).tiny)
+    starts = np.arange(0, n, window)
+    largest = np.fmax.reduceat(apart, starts)
     return starts + window // 2, np.where(largest > 0, largest, np.nan)  # no distance has no place on a log axis
 
 
 # ---- crossover ------------------------------------------------------------------------------------------------------
 
 
-def crossover(results: Results, theme: Theme) -> Any:
+@themed
+def crossover(results: Results, theme: Theme) -> "Figure | None":
     """Which contender is fastest at which width and mini-batch, and how far it is ahead."""
     from matplotlib.patches import Patch
 
-    section = results.get("crossover") or {}
-    cells = {(cell["width"], cell["batch_size"]): cell for cell in section.get("cells") or []}
+    section = results["crossover"]
+    widths, batch_sizes, cells = section["widths"], section["batch_sizes"], section["cells"]
     if not cells:
         return None
-    widths, batch_sizes = section["widths"], section["batch_sizes"]
-    names = ordered(results, (cell["fastest"] for cell in cells.values() if cell.get("fastest")))
-    figure = new_figure(theme, 1.3 + 0.62 * len(batch_sizes))
+    names = ordered(results, (cell["fastest"] for cell in cells if cell["fastest"]))
+    figure = new_figure(theme, WIDTH, 1.3 + 0.62 * len(batch_sizes))
     axes = figure.add_subplot()
-    dress(axes, theme, grid="x")
+    dress(axes, theme)
     axes.grid(False)
+    found = {(cell["width"], cell["batch_size"]): cell for cell in cells}
     for i, width in enumerate(widths):
         for j, batch_size in enumerate(batch_sizes):
-            _cell(axes, i, j, cells.get((width, batch_size)), results, theme)
+            _cell(axes, i, j, found.get((width, batch_size)), results, theme)
     axes.set_xlim(-0.5, len(widths) - 0.5)
     axes.set_ylim(len(batch_sizes) - 0.5, -0.5)
-    axes.set_xticks(range(len(widths)), [str(width) for width in widths])
-    axes.set_yticks(range(len(batch_sizes)), [str(size) for size in batch_sizes])
+    axes.set_xticks(range(len(widths)), map(str, widths))
+    axes.set_yticks(range(len(batch_sizes)), map(str, batch_sizes))
     axes.tick_params(length=0)
     axes.spines[["left", "bottom"]].set_visible(False)
-    layers = section.get("hidden_layers") or 1
+    layers = section["hidden_layers"] or 1
     axes.set_xlabel("units of the hidden layer" if layers == 1 else f"units of each of {layers} hidden layers")
     axes.set_ylabel("samples of a mini-batch")
     handles = [Patch(color=style(results, name, theme).colour, label=plain(name)) for name in names]
     handles.append(Patch(facecolor=theme.grid, edgecolor=theme.muted, hatch="////", label="? undecided"))
-    add_legend(figure, theme, loc="outside upper left", ncols=legend_columns([*names, "? undecided"]), handles=handles)
+    legend(figure, theme, ncols=legend_columns([*names, "? undecided"]), handlelength=2.2, handles=handles)
     return figure
 
 
-def _cell(axes: Any, x: int, y: int, cell: Mapping[str, Any] | None, results: Results, theme: Theme) -> None:
+def _cell(axes: "Axes", x: int, y: int, cell: Cell | None, results: Results, theme: Theme) -> None:
+    from matplotlib.colors import to_rgb
     from matplotlib.patches import Rectangle
 
     if cell is None:
-        axes.text(x, y, "not run", ha="center", va="center", color=theme.muted, fontsize=SMALL)
+        axes.text(x, y, "not run", ha="center", va="center", color=theme.muted)
         return
-    box: dict[str, Any] = {"linewidth": 2, "edgecolor": theme.background}
-    ahead, fastest = cell.get("ahead"), cell.get("fastest")
-    text = f"{ahead['ratio']:.2f}" if ahead else ""
-    if fastest:
-        colour = style(results, fastest, theme).colour
-        ink = "#ffffff" if np.dot(colour, (0.299, 0.587, 0.114)) < 0.5 else "#111111"
-        axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, **box))
-    else:
-        ink, text = theme.text, f"? {text}".strip()
-        axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=theme.grid, **box))
-        axes.add_patch(
-            Rectangle((x - 0.48, y - 0.48), 0.96, 0.96, fill=False, hatch="////", edgecolor=theme.muted, linewidth=0)
-        )
-    label = axes.text(x, y, text, ha="center", va="center", color=ink, fontsize=TEXT + 0.5, fontweight="bold")
-    if not fastest:
-        label.set_bbox({"facecolor": theme.grid, "edgecolor": "none", "pad": 2})
+    text = f"{cell['ahead']['ratio']:.2f}" if cell["ahead"] else ""
+    colour, ink = theme.grid, theme.text
+    if cell["fastest"]:
+        colour = style(results, cell["fastest"], theme).colour
+        ink = "#ffffff" if np.dot(to_rgb(colour), (0.299, 0.587, 0.114)) < 0.5 else "#111111"
+    axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, edgecolor=theme.background, linewidth=2))
+    if not cell["fastest"]:
+        text, inner = f"? {text}".strip(), Rectangle((x - 0.48, y - 0.48), 0.96, 0.96, fill=False, hatch="////")
+        inner.set(linewidth=0, edgecolor=theme.muted)
+        axes.add_patch(inner)
+    axes.text(x, y, text, ha="center", va="center", color=ink, fontsize=TEXT + 0.5, fontweight="bold")
+    if not cell["fastest"]:
+        axes.texts[-1].set_bbox({"facecolor": theme.grid, "edgecolor": "none", "pad": 2})
 
 
-DRAWN: dict[str, Callable[[Results, Theme], Any]] = {
+DRAWN: dict[str, Draw] = {
     "throughput": throughput,
     "control": control,
     "accuracy": accuracy,
@@ -313,3 +276,13 @@ DRAWN: dict[str, Callable[[Results, Theme], Any]] = {
     "roofline": roofline,
 }
 """By name, in the order of the report."""
+
+TEXTS = {
+    "throughput": "Training samples a second of each contender, with quartiles; a panel for each network and batch.",
+    "control": f"Ratio of each contender to the reference with its {INTERVAL}; the A/A control, magnified.",
+    "accuracy": "Test accuracy against seconds of training: seeds as thin lines, their median thick.",
+    "loss_curves": "Training loss of each mini-batch, laid over each other; its distance from the float64 reference.",
+    "crossover": "Fastest contender for each width of the hidden layer and each batch, and how far it is ahead.",
+    "roofline": "Floating-point operations a second of each kernel over its arithmetic intensity; the roofline.",
+}
+"""What stands in place of each figure."""

@@ -1,91 +1,116 @@
-"""The main sections of the report, as text and tables: what was measured. The rest is in `report_appendix`."""
+"""The sections of the report: each yields paragraphs, tables and names of figures, and nothing if it was not measured.
 
+`make_sections` puts them together. Contenders and cases are those of the results, in their order.
+"""
+
+import re
 import statistics
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from fastnn.bench.report.findings import answer, control_text, warnings
-from fastnn.bench.report.formatting import (
-    INTERVAL,
-    case,
-    deviation_text,
-    network,
-    number,
-    percent,
-    plain,
-    ratio,
-    several,
-    si,
-    spread,
-    unit,
+from fastnn.bench.report import findings, formatting
+from fastnn.bench.report.formatting import INTERVAL, case, network, number, percent, plain, ratio, several, si, spread
+from fastnn.bench.report.results import (
+    Check,
+    Distance,
+    Kernel,
+    Results,
+    cases,
+    main_case,
+    measured,
+    measured_peaks,
+    ordered,
+    overall,
 )
-from fastnn.bench.report.results import Results, cases, main_case, measured, measured_peaks, ordered, overall
-from fastnn.bench.verdicts import LEVEL
+from fastnn.bench.verdicts import LEAST_DIFFERENCE, LEVEL, quartiles
 
 
 class Table(NamedTuple):
     """Cells as text; a row of one cell is a heading of the rows below it."""
 
-    head: list[str]
-    rows: list[list[str]]
-    align: str  # l or r for each column
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
     caption: str = ""
+    left: int = 1  # columns that are aligned at the left
+
+
+class Figure(NamedTuple):
+    """A figure of `plots.FIGURES`."""
+
+    figure: str
+
+
+class Bullets(NamedTuple):
+    """Lines of a list."""
+
+    bullets: list[str]
+
+
+class Code(NamedTuple):
+    """Commands of a shell."""
+
+    code: str
+
+
+Item = str | Bullets | Table | Figure | Code  # a str is a paragraph
 
 
 class Section(NamedTuple):
-    """A part of the report; parts without tables, figures and text are left out."""
+    """A part of the report."""
 
     id: str
     title: str
-    text: list[str]
-    tables: list[Table] = []  # noqa: RUF012 - a NamedTuple's default, never changed
-    figures: list[str] = []  # noqa: RUF012 - names in `FIGURES`
-    code: str = ""
+    items: list[Item]
+
+
+def make_sections(results: Results, figures: Collection[str]) -> Iterator[Section]:
+    """The sections that have something to say, with those of the figures that were drawn."""
+    for name, (title, make) in SECTIONS.items():
+        items = [
+            item
+            for item in make(results)
+            if not (isinstance(item, Table) and not item.rows)
+            and not (isinstance(item, Figure) and item.figure not in figures)
+        ]
+        if items:
+            yield Section(name, title, items)
 
 
 # ---- the result -----------------------------------------------------------------------------------------------------
 
 
-def answer_section(results: Results) -> Section:
-    main, goals = main_case(results), (results.get("accuracy") or {}).get("goals") or []
-    reference = results.get("reference") or "reference"
-    head = ["contender", "samples/s", f"times as fast as {reference}", "all cases", "test accuracy"]
-    head += [f"s to {100 * goal:g} %" for goal in goals]
-    rows = [[name, *cells] for name, cells in overview(results)]
+def answer(results: Results) -> Iterator[Item]:
+    yield from findings.answer(results)
+    main, goals = main_case(results), results["accuracy"]["goals"]
+    head = ["contender", "samples/s", f"times as fast as {results['reference'] or 'reference'}", "all cases"]
+    head += ["test accuracy", *(f"s to {100 * goal:g} %" for goal in goals)]
     caption = f"Samples/s and ratio with its {INTERVAL}: {case(main)}. " if main else ""
     caption += f"All cases: geometric mean of the ratios of {several(len(cases(results)), 'case')}."
-    return Section("answer", "Result", answer(results), [Table(head, rows, "l" + "r" * (len(head) - 1), caption)])
+    yield Table(head, [[name, *cells] for name, cells in overview(results)], caption)
 
 
 def overview(results: Results) -> Iterator[tuple[str, list[str]]]:
     """(contender, cells): what the first table and the terminal's show of each."""
-    main, accuracy = main_case(results) or {}, results.get("accuracy") or {}
+    main, accuracy = main_case(results), results["accuracy"]
     for name in measured(results):
-        entry, reached = (main.get("summary") or {}).get(name), (accuracy.get("summary") or {}).get(name)
-        comparison = "1" if name == results.get("reference") else ratio((main.get("comparisons") or {}).get(name))
+        entry, reached = main and main["summary"].get(name), accuracy["summary"].get(name)
+        comparison = "1" if name == results["reference"] else ratio(main and main["comparisons"].get(name))
+        times = [reached["seconds_to"].get(str(goal)) if reached else None for goal in accuracy["goals"]]
         mean = overall(results, name)
-        times = [(reached or {}).get("seconds_to", {}).get(str(goal)) for goal in accuracy.get("goals") or []]
-        yield (
-            name,
-            [
-                unit(entry and entry["samples_per_second"], ""),
-                comparison if entry else "-",
-                "-" if mean is None else f"{mean:.2f}",
-                percent(reached and reached["accuracy"][0], 2),
-                *(number(quartiles[1]) if quartiles else "-" for quartiles in times),
-            ],
-        )
+        cells = [si(entry["samples_per_second"] if entry else None), comparison if entry else "-"]
+        cells += ["-" if mean is None else f"{mean:.2f}", percent(reached["accuracy"][0] if reached else None, 2)]
+        yield name, cells + [number(quartiles[1] if quartiles else None) for quartiles in times]
 
 
-def warning_section(results: Results) -> Section:
-    return Section("warnings", "Warnings", warnings(results))
+def warnings(results: Results) -> Iterator[Item]:
+    if said := findings.warnings(results):
+        yield Bullets(said)
 
 
 # ---- times ----------------------------------------------------------------------------------------------------------
 
 
-def throughput_section(results: Results) -> Section:
-    head = ["contender", "s an epoch [quartiles]", "µs a step", "samples/s", "FLOP/s", "of peak", "n"]
+def throughput(results: Results) -> Iterator[Item]:
     rows = []
     for row in cases(results):
         peaks = measured_peaks(row)
@@ -93,133 +118,271 @@ def throughput_section(results: Results) -> Section:
         rows.append([f"{case(row)}: {row['steps']} steps an epoch{peak}"])
         for name in ordered(results, row["summary"]):
             entry = row["summary"][name]
-            cells = [unit(entry["samples_per_second"], ""), unit(entry["flops_per_second"], "")]
-            step = number(1e6 * entry["seconds"][1] / row["steps"])
-            share = percent(entry.get("share_of_peak"))
-            rows.append([name, spread(entry["seconds"]), step, *cells, share, str(entry["n"])])
-    text = (
-        ["Medians of epochs of training, with quartiles. n counts the epochs or groups of epochs measured."]
-        if rows
-        else []
-    )
-    return Section("throughput", "Throughput", text, [Table(head, rows, "lrrrrrr")], ["throughput"])
+            cells = [spread(entry["seconds"]), number(1e6 * entry["seconds"][1] / row["steps"])]
+            cells += [si(entry["samples_per_second"]), si(entry["flops_per_second"]), percent(entry["share_of_peak"])]
+            rows.append([name, *cells, str(entry["n"])])
+    if rows:
+        yield "Medians of epochs of training, with quartiles. n counts the epochs or groups of epochs measured."
+    yield Figure("throughput")
+    yield Table(["contender", "s an epoch [quartiles]", "µs a step", "samples/s", "FLOP/s", "of peak", "n"], rows)
 
 
-def comparison_section(results: Results) -> Section:
+def comparison(results: Results) -> Iterator[Item]:
     """The matrix of ratios, and the control with them."""
-    rows = [row for row in cases(results) if row.get("comparisons")]
-    names = ordered(results, [name for row in rows for name in row["comparisons"]])
-    head = ["contender", *(f"{network(row['sizes'])}\nbatch {row['batch_size']}" for row in rows)]
-    body = []
-    for name in names:
+    with_control = [(case(row), row["control"]) for row in results["throughput"] if row["control"]]
+    if with_control:
+        yield findings.control_text(results)
+        yield f"Of all {INTERVAL}s, {100 * (1 - LEVEL):g} % miss the true ratio by chance."
+    yield Figure("control")
+    rows, body = [row for row in cases(results) if row["comparisons"]], []
+    for name in ordered(results, [name for row in rows for name in row["comparisons"]]):
         entries = [row["comparisons"].get(name) for row in rows]
         body.append([name, *(f"{ratio(entry)}\n{entry['verdict']}" if entry else "-" for entry in entries)])
-    with_control = [row for row in results.get("throughput") or [] if row.get("control")]
-    one, other = results.get("control") or ("", "")
-    caption = f"Times as fast as {results.get('reference') or 'the reference'} [{INTERVAL}], and the verdict."
-    tables = [
-        Table(head, body, "l" + "r" * len(rows), caption),
-        Table(
-            ["A/A control", f"ratio [{INTERVAL}]", "verdict"],
-            [[case(row), ratio(row["control"], 3), row["control"]["verdict"]] for row in with_control],
-            "lrl",
-            f"{other} against {one}: the same program, in another process.",
-        ),
-    ]
-    text = (
-        [control_text(results), f"Of all {INTERVAL}s, {100 * (1 - LEVEL):g} % miss the truth by chance."]
-        if with_control
-        else []
+    caption = f"Times as fast as {results['reference'] or 'the reference'} [{INTERVAL}], and the verdict."
+    yield Table(["contender", *(case(row, "\n") for row in rows)], body, caption)
+    one, other = results["control"] or ("", "")
+    yield Table(
+        ["A/A control", f"ratio [{INTERVAL}]", "verdict"],
+        [[where, ratio(entry, 3), entry["verdict"]] for where, entry in with_control],
+        f"{other} against {one}: the same program, in another process.",
     )
-    return Section("comparison", "Comparison and control", text, tables, ["control"])
 
 
-def crossover_section(results: Results) -> Section:
-    section = results.get("crossover") or {}
-    cells = {(cell["width"], cell["batch_size"]): cell for cell in section.get("cells") or []}
+def crossover(results: Results) -> Iterator[Item]:
+    section = results["crossover"]
+    cells = {(cell["width"], cell["batch_size"]): cell for cell in section["cells"]}
     if not cells:
-        return Section("crossover", "Crossover", [])
+        return
+    yield (
+        "The fastest contender by width of the hidden layer and size of the mini-batch, and how many times as fast it "
+        "is as the second. Undecided: the interval does not exclude that the second is as fast."
+    )
+    yield Figure("crossover")
     rows = []
     for batch_size in section["batch_sizes"]:
         found = [cells.get((width, batch_size)) for width in section["widths"]]
-        rows.append([str(batch_size), *(cell_text(cell) for cell in found)])
-    head = ["batch", *(f"{width} units" for width in section["widths"])]
-    text = [
-        "The fastest contender by width of the hidden layer and size of the mini-batch, and how many times as fast it "
-        "is as the second. Undecided: the interval does not exclude that the second is as fast."
-    ]
-    return Section(
-        "crossover", "Crossover", text, [Table(head, rows, "r" + "r" * len(section["widths"]))], ["crossover"]
-    )
-
-
-def cell_text(cell: Mapping[str, Any] | None) -> str:
-    if cell is None:
-        return "not run"
-    return f"{cell.get('fastest') or 'undecided'}\n{ratio(cell.get('ahead'))}"
+        text = [f"{cell['fastest'] or 'undecided'}\n{ratio(cell['ahead'])}" if cell else "not run" for cell in found]
+        rows.append([str(batch_size), *text])
+    yield Table(["batch", *(f"{width} units" for width in section["widths"])], rows, left=0)
 
 
 # ---- accuracy and losses --------------------------------------------------------------------------------------------
 
 
-def accuracy_section(results: Results) -> Section:
-    section = results.get("accuracy") or {}
-    summary, goals, rows = section.get("summary") or {}, section.get("goals") or [], []
-    if not summary and not section.get("runs"):
-        return Section("accuracy", "Accuracy", [])
-    for name in ordered(results, summary):
-        entry = summary[name]
-        mean, _, least, most = entry["accuracy"]
-        times = [spread((entry.get("seconds_to") or {}).get(str(goal))) for goal in goals]
-        extremes = f"{percent(least, 2)} to {percent(most, 2)}".replace(" % to", " to")
-        rows.append([name, f"{percent(mean, 2)} {deviation_text(entry)}".rstrip(), extremes, *times, str(entry["n"])])
-    head = [
-        "contender",
-        "test accuracy",
-        "least to most",
-        *(f"s to {100 * goal:g} % [quartiles]" for goal in goals),
-        "runs",
-    ]
-    recipe = [f"{key.replace('_', ' ')} {plain(value)}" for key, value in (section.get("recipe") or {}).items()]
-    text = [
-        f"Recipe: {', '.join(recipe) or 'not recorded'}. Seconds are those of training alone; a goal counts from the "
-        "end of the epoch that reached it, and only if all runs did."
-    ]
-    return Section("accuracy", "Accuracy", text, [Table(head, rows, "l" + "r" * (len(head) - 1))], ["accuracy"])
+def accuracy(results: Results) -> Iterator[Item]:
+    section = results["accuracy"]
+    if not section["summary"] and not section["runs"]:
+        return
+    recipe = ", ".join(f"{key.replace('_', ' ')} {plain(value)}" for key, value in section["recipe"].items())
+    yield (
+        f"Recipe: {recipe or 'not recorded'}. Seconds are those of training alone; a goal counts from the end of the "
+        "epoch that reached it, and only if all runs did."
+    )
+    yield Figure("accuracy")
+    rows = []
+    for name in ordered(results, section["summary"]):
+        entry = section["summary"][name]
+        mean, _, least, most = (percent(value, 2) for value in entry["accuracy"])
+        times = [spread(entry["seconds_to"].get(str(goal))) for goal in section["goals"]]
+        extremes = f"{least.removesuffix(' %')} to {most}"
+        rows.append([name, f"{mean} {formatting.deviation(entry)}".rstrip(), extremes, *times, str(entry["n"])])
+    goals = [f"s to {100 * goal:g} % [quartiles]" for goal in section["goals"]]
+    yield Table(["contender", "test accuracy", "least to most", *goals, "runs"], rows)
 
 
-def curves_section(results: Results) -> Section:
-    section = results.get("curves") or {}
-    divergence, tolerance = section.get("divergence") or {}, section.get("tolerance")
-    rows = [[name, *divergence_cells(divergence[name], tolerance)] for name in ordered(results, divergence)]
-    if not section.get("losses"):
-        return Section("curves", "Loss curves", [])
-    text = [
+def curves(results: Results) -> Iterator[Item]:
+    section = results["curves"]
+    if not section["losses"]:
+        return
+    yield (
         f"Loss of each mini-batch of {case(section)}, seed {section['seed']}, {section['optimizer']}: the same weights "
         f"and samples for all, and for the reference ({section['reference']}). "
-        + ("Each stays within the tolerance." if section.get("passed") else "NOT all stay within the tolerance."),
+        + ("Each stays within the tolerance." if section["passed"] else "NOT all stay within the tolerance.")
+    )
+    yield (
         "In float32 a run follows the reference until rounding takes a unit to the other side of the corner of a "
-        "ReLU; from there on the distance grows, and where that happens is a matter of the machine.",
-    ]
-    exact = section.get("divergence_float64") or {}
-    for name in ordered(results, exact):
-        rows.append([f"{name}, float64", *divergence_cells(exact[name], section.get("tolerance_float64"))])
-    head = ["contender", "largest relative distance", "at mini-batch", "tolerance"]
-    return Section("curves", "Loss curves", text, [Table(head, rows, "lrrr")], ["loss_curves"])
+        "ReLU; from there on the distance grows, and where that happens differs from machine to machine."
+    )
+    yield Figure("loss_curves")
+
+    def rows(found: Mapping[str, Distance], tolerance: float | None, suffix: str = "") -> list[list[str]]:
+        limit = f"{tolerance:g}" if tolerance else "-"
+        entries = [(name, found[name]) for name in ordered(results, found)]
+        return [[name + suffix, formatting.error(each["largest"]), str(each["step"]), limit] for name, each in entries]
+
+    single = rows(section["divergence"], section["tolerance"])
+    double = rows(section["divergence_float64"], section["tolerance_float64"], ", float64")
+    yield Table(["contender", "largest relative distance", "at mini-batch", "tolerance"], single + double)
 
 
-def divergence_cells(entry: Mapping[str, Any], tolerance: float | None) -> list[str]:
-    far = "not finite" if entry["largest"] is None else f"{entry['largest']:.1e}"
-    return [far, str(entry["step"]), f"{tolerance:g}" if tolerance else "-"]
+# ---- kernels, start-up, memory --------------------------------------------------------------------------------------
 
 
-SECTIONS = (
-    answer_section,
-    warning_section,
-    throughput_section,
-    comparison_section,
-    accuracy_section,
-    curves_section,
-    crossover_section,
+def roofline(results: Results) -> Iterator[Item]:
+    section = results["roofline"]
+    peaks, bandwidths = section["peaks"], section["bandwidths"]
+    if peaks and bandwidths:
+        yield (
+            f"Measured on {several(section['threads'] or 1, 'thread')}: {si(statistics.median(peaks), 'FLOP/s')} "
+            f"({si(min(peaks))} to {si(max(peaks))}) and {si(statistics.median(bandwidths), 'B/s')} "
+            f"({si(min(bandwidths))} to {si(max(bandwidths))}). Bytes are those that a kernel has to move if nothing "
+            "is in a cache, so a kernel whose operands stay in one may lie above the slope."
+        )
+    yield Figure("roofline")
+    groups: dict[str, list[list[str]]] = {}
+    for row in section["kernels"]:
+        if row["seconds"]:
+            cells = [row["contender"], *kernel_cells(row, peaks, bandwidths)]
+            groups.setdefault(f"{row['kernel']}, {row['shape']}", []).append(cells)
+    rows = [line for name, lines in groups.items() for line in ([name], *lines)]
+    head = ["µs a call [quartiles]", "FLOP/s", "B/s", "FLOP/byte", "of the roof", "error", "tolerance"]
+    yield Table(["kernel", *head], rows)
+
+
+def kernel_cells(row: Kernel, peaks: Sequence[float], bandwidths: Sequence[float]) -> list[str]:
+    flops, moved, (low, median, high) = row["flops"], row["bytes"], quartiles(row["seconds"])
+    share = None
+    if peaks and bandwidths:
+        share = max(flops / statistics.median(peaks), moved / statistics.median(bandwidths)) / median
+    cells = [spread((low, median, high), 1e6), si(flops / median), si(moved / median)]
+    errors = ["-" if value is None else f"{value:.1e}" for value in (row["error"], row["tolerance"])]
+    return [*cells, number(flops / moved if moved else None), percent(share, 0), *errors]
+
+
+def startup(results: Results) -> Iterator[Item]:
+    """What is paid before the first mini-batch, and memory."""
+    head, rows = ["contender", "import", "compile, cold", "compile, from cache", "first mini-batch"], []
+    for row in results["startup"]:
+        compiling = row["compile_cold_seconds"], row["compile_warm_seconds"]
+        times = row["import_seconds"], *compiling, row["first_batch_seconds"]
+        rows.append([row["contender"], *(si(value, "s") for value in times)])
+    yield Table(head, rows, "Start-up; a dash where nothing is compiled.")
+    with_memory = [row for row in results["throughput"] if row["memory"]]
+    rows = []
+    for name in ordered(results, [name for row in with_memory for name in row["memory"]]):
+        cells = []
+        for entry in (row["memory"].get(name) for row in with_memory):
+            device = entry["device_peak"] if entry else None
+            host = formatting.mebibytes(entry["host_peak"] if entry else None)
+            cells.append(host + (f"\ndevice {formatting.mebibytes(device)}" if device else ""))
+        rows.append([name, *cells])
+    yield Table(["contender", *(case(row, "\n") for row in with_memory)], rows, "Most memory of the whole process.")
+
+
+# ---- method and gate ------------------------------------------------------------------------------------------------
+
+
+METHOD = (
+    "Each contender trains in a process of its own, so that no thread pool, allocator or cache of one disturbs "
+    "another; only one runs at a time, all on the same cores with as many threads. Those that are not running are "
+    "suspended: the threads of a BLAS look for work for up to 0.2 s after the last product, and would take a core from "
+    "the next. All begin with the same weights and see the same samples in the same order; scikit-learn alone draws an "
+    "order of its own.",
+    "Before anything is timed, outputs, loss, gradients and updates of the weights of each backend, and each of its "
+    "kernels, are compared with a float64 reference in plain numpy (the gate). A backend that fails is not timed. All "
+    "contenders have to agree on the mean loss of their first epoch.",
+    "Measurements are interleaved: in each round every contender trains in turn, in an order drawn anew, so that what "
+    "slows the machine for a while slows all of them. Processes are started anew for each launch, because the layout "
+    "of memory and the place on the cores stay the same within one. Compilation and the first epochs are left out.",
+    "A time is the median over all rounds of all launches, with quartiles. A ratio is the median of the ratios of "
+    f"times that were measured in the same round. Its {INTERVAL} is a bootstrap that draws launches first, then rounds "
+    "within each (Kalibera and Jones, 2013).",
+    "The verdict is faster or slower if the interval excludes 1 and the ratio differs from 1 by more than "
+    f"{100 * LEAST_DIFFERENCE:g} %; else it is no difference, which means that none was found, not that there is none.",
+    "The A/A control is a second process of a contender, measured like all others. A difference found there is not "
+    "real: it shows the size of differences that this machine shows between equal programs. The machine's peak is "
+    "measured beside the contenders, because that of a shared machine changes.",
 )
-"""In the order of the report: each a function of the results."""
+
+
+def method(results: Results) -> Iterator[Item]:
+    yield from METHOD
+
+
+def gate(results: Results) -> Iterator[Item]:
+    """Each error and its tolerance: networks, then kernels, whose names tell their shape."""
+    checks = [check for check in results["gate"] if check["sizes"]]
+    if checks:
+        yield "Largest error relative to the largest value of the float64 reference, and the tolerance."
+    for check in results["gate"]:
+        if not check["sizes"]:
+            yield f"{check['contender']} could not be checked: {check['quantity']}"
+    networks: dict[tuple[str, ...], dict[str, Check]] = {}
+    kernels: dict[tuple[str, ...], dict[str, Check]] = {}
+    for check in checks:
+        name, quantity = check["contender"], check["quantity"]
+        if re.search(r"\d", quantity):
+            kernels.setdefault((quantity,), {})[name] = check
+        else:
+            networks.setdefault((name, network(check["sizes"])), {})[quantity] = check
+    yield gate_table(["contender", "network"], networks)
+    yield gate_table(["kernel"], kernels)
+
+
+def gate_table(head: Sequence[str], found: Mapping[tuple[str, ...], Mapping[str, Check]]) -> Table:
+    columns = list(dict.fromkeys(column for row in found.values() for column in row))
+    rows = [[*names, *(gate_cell(row.get(column)) for column in columns)] for names, row in found.items()]
+    return Table([*head, *columns], rows, left=len(head))
+
+
+def gate_cell(check: Check | None) -> str:
+    if check is None:
+        return "-"
+    failed = "" if check["passed"] else " FAILED"
+    return f"{formatting.error(check['error'])} of {check['tolerance']:.0e}{failed}"
+
+
+# ---- this run -------------------------------------------------------------------------------------------------------
+
+
+def environment(results: Results) -> Iterator[Item]:
+    run = {key: results.get(key) for key in ("command", "level", "seconds", "budget") if results.get(key) is not None}
+    nested = {"run": run, "data set": results["dataset"], "": results["environment"]}
+    yield Table(["", ""], [pair for group, values in nested.items() for pair in formatting.flat(values, group)], left=2)
+    rows = [
+        [name, *(value or "-" for value in (entry["state"], entry["reason"], entry["remedy"]))]
+        for name, entry in results["backends"].items()
+    ]
+    yield Table(["backend", "state", "what it says", "remedy"], rows, left=4)
+
+
+def skipped(results: Results) -> Iterator[Item]:
+    measured = {
+        "gate": results["gate"],
+        "throughput": results["throughput"],
+        "roofline": results["roofline"]["kernels"],
+        "accuracy": results["accuracy"]["runs"],
+        "curves": results["curves"]["losses"],
+        "crossover": results["crossover"]["cells"],
+        "startup": results["startup"],
+    }
+    missing = {part: "not measured in this run" for part, found in measured.items() if not found}
+    yield Table(["what", "why"], list((results["skipped"] | missing).items()), left=2)
+
+
+def reproduce(results: Results) -> Iterator[Item]:
+    yield "All samples are in `results.json`, beside this file."
+    commit = results["environment"].get("commit")
+    lines = [f"git checkout {commit}"] if commit else []
+    lines += ["pip install -e '.[bench]'", results["command"] or "fastnn bench"]
+    lines += ["", "# this report again, from its figures", "python -m fastnn.bench.report results.json"]
+    yield Code("\n".join(lines))
+
+
+SECTIONS: dict[str, tuple[str, Callable[[Results], Iterator[Item]]]] = {
+    "answer": ("Result", answer),
+    "warnings": ("Warnings", warnings),
+    "throughput": ("Throughput", throughput),
+    "comparison": ("Comparison and control", comparison),
+    "accuracy": ("Accuracy", accuracy),
+    "curves": ("Loss curves", curves),
+    "crossover": ("Crossover", crossover),
+    "roofline": ("Kernels and roofline", roofline),
+    "startup": ("Start-up and memory", startup),
+    "method": ("Method", method),
+    "gate": ("Gate", gate),
+    "environment": ("Environment", environment),
+    "skipped": ("Left out", skipped),
+    "reproduce": ("Reproduce", reproduce),
+}
+"""By anchor, in the order of the report."""

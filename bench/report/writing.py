@@ -1,42 +1,33 @@
-"""The files of the report: results.json, plots, Markdown, HTML.
+"""The files of the report: results.json, the figures as PNG, report.md, and report.html, which needs no other file.
 
-`write_report` writes results.json, plots as PNG, report.md and report.html, which needs no other file. The content is
-put together once, as sections of text and tables (`sections`, `appendix`); the templates only lay it
-out. Any part of the results may be missing: what was not measured is not shown, and is said.
+The content is put together once (`sections`); the templates only lay it out.
 """
 
 import base64
 import functools
-import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from fastnn.bench.report import appendix, plots, sections
+from fastnn.bench.report import plots
 from fastnn.bench.report.findings import title
-from fastnn.bench.report.formatting import INTERVAL
-from fastnn.bench.report.plot_style import DARK, LIGHT
-from fastnn.bench.report.results import Results, clean, comparable
-from fastnn.bench.report.sections import Section
+from fastnn.bench.report.results import Results, clean, complete
+from fastnn.bench.report.sections import make_sections
 
 from fastnn.errors import FastnnError, MissingLibraryError
 from fastnn.optional import require, require_matplotlib
+from fastnn.plots.figures import THEMES
 
-__all__ = ["FIGURES", "write_report"]
+if TYPE_CHECKING:
+    from jinja2 import Template
 
-FIGURES = {  # the text in place of a figure
-    "throughput": "Training samples a second of each contender, with quartiles; a panel for each network and batch.",
-    "control": f"Ratio of each contender to the reference with its {INTERVAL}; the A/A control, magnified.",
-    "accuracy": "Test accuracy against seconds of training: seeds as thin lines, their median thick.",
-    "loss_curves": "Training loss of each mini-batch, laid over each other; its distance from the float64 reference.",
-    "crossover": "Fastest contender for each width of the hidden layer and each batch, and how far it is ahead.",
-    "roofline": "Floating-point operations a second of each kernel over its arithmetic intensity; the roofline.",
-}
+__all__ = ["template", "write_report"]
 
 
-def write_report(results: Results, folder: str | Path) -> list[Path]:
+def write_report(results: Mapping[str, object], folder: str | Path) -> list[Path]:
     """Write all forms of the report; the folder is made if it is not there.
 
     Returns
@@ -49,10 +40,10 @@ def write_report(results: Results, folder: str | Path) -> list[Path]:
     fastnn.FastnnError
         If matplotlib or jinja2 is missing; results.json is there then.
     """
-    folder, results = Path(folder), clean(results)
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / "results.json"]
-    files[0].write_text(json.dumps(results, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    files[0].write_text(json.dumps(clean(results), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     try:
         require("jinja2", "bench")  # before the first figure
         require_matplotlib("bench")
@@ -60,59 +51,33 @@ def write_report(results: Results, folder: str | Path) -> list[Path]:
         raise FastnnError(
             f"{files[0]} is written; for the report, {error}, then python -m fastnn.bench.report {files[0]}"
         ) from error
-    results = comparable(results)
-    figures, drawn = draw(results, folder / "plots")
-    content = {"title": title(results), "sections": list(make_sections(results, figures)), "figures": figures}
+    found = complete(results)
+    figures = {name: figure for name in plots.DRAWN if (figure := draw(name, found, folder))}
+    content = {"title": title(found), "sections": list(make_sections(found, figures)), "figures": figures}
     for name in ("report.md", "report.html"):
         files.append(folder / name)
         files[-1].write_text(template(name).render(content), encoding="utf-8")
-    return files + drawn
+    return files + [folder / figure["file"] for figure in figures.values()]
 
 
-# ---- content --------------------------------------------------------------------------------------------------------
-
-
-def make_sections(results: Results, figures: Mapping[str, Any]) -> Iterator[Section]:
-    """The parts of the report that have something to say."""
-    for make in (*sections.SECTIONS, *appendix.SECTIONS):
-        section = make(results)
-        section = section._replace(
-            tables=[table for table in section.tables if table.rows],
-            figures=[name for name in section.figures if name in figures],
-        )
-        if section.text or section.tables or section.figures or section.code:
-            yield section
-
-
-# ---- figures --------------------------------------------------------------------------------------------------------
-
-
-def draw(results: Results, folder: Path) -> tuple[dict[str, dict[str, str]], list[Path]]:
-    """Each figure there is: its file, the text in its place, and SVG in base64 for light and dark; PNGs in `folder`."""
-    figures, files = {}, []
-    for name, make in plots.DRAWN.items():
-        light, dark = make(results, LIGHT), make(results, DARK)
-        if light is None:
-            continue
-        folder.mkdir(parents=True, exist_ok=True)
-        files.append(folder / f"{name}.png")
-        light.savefig(files[-1], dpi=150)
-        entry = {"file": f"{folder.name}/{name}.png", "alt": FIGURES[name]}
-        figures[name] = entry | {"light": _svg(light), "dark": _svg(dark)}
-    return figures, files
-
-
-def _svg(figure: Any) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-# ---- templates ------------------------------------------------------------------------------------------------------
+def draw(name: str, results: Results, folder: Path) -> dict[str, str] | None:
+    """Its PNG in `folder`, the text in its place, and SVG in base64 for each theme; None where nothing was measured."""
+    drawn = {"file": f"plots/{name}.png", "alt": plots.TEXTS[name]}
+    for theme in THEMES.values():
+        figure = plots.DRAWN[name](results, theme)
+        if figure is None:
+            return None
+        if theme.name == "light":
+            (folder / "plots").mkdir(exist_ok=True)
+            figure.savefig(folder / drawn["file"], dpi=150)
+        buffer = BytesIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        drawn[theme.name] = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return drawn
 
 
 @functools.cache
-def template(name: str) -> Any:
+def template(name: str) -> "Template":
     """One of the folder `templates`."""
     import jinja2
 
@@ -128,11 +93,11 @@ def template(name: str) -> Any:
     return environment.get_template(name)
 
 
-def inline(text: str) -> Any:
+def inline(text: str) -> str:
     """HTML of a line of text, with what stands in backticks as code."""
     from markupsafe import Markup, escape
 
-    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escape(text)))
 
 
 def markdown(text: str) -> str:

@@ -7,16 +7,18 @@ import statistics
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from bench_results import SPEED, make_results, only
 from fastnn.bench import report
 from fastnn.bench.report import __main__ as report_again
-from fastnn.bench.report import appendix, findings, formatting, plots, roofline_plot, terminal
-from fastnn.bench.report.plot_style import DARK, LIGHT, style
-from fastnn.bench.report.results import clean, comparable, measured_peaks
+from fastnn.bench.report import findings, formatting, plots, roofline_plot, sections, terminal
+from fastnn.bench.report.plot_style import style
+from fastnn.bench.report.results import complete, measured_peaks
 
 import fastnn
+from fastnn.plots.figures import THEMES
 
 for _name in ("matplotlib", "jinja2"):
     pytest.importorskip(_name, reason=f"{_name} is an extra: pip install 'fastnn-mlp[bench]'")
@@ -25,6 +27,7 @@ SECTIONS = ("gate", "throughput", "roofline", "accuracy", "curves", "crossover",
 HEADERS = ("environment", "dataset", "backends", "contenders", "skipped")
 VOID = {"meta", "img", "source"}
 FIGURES = dict(plots.DRAWN)
+LIGHT, DARK = THEMES["light"], THEMES["dark"]
 
 
 class Page(HTMLParser):
@@ -95,7 +98,7 @@ def draw(results, names=tuple(FIGURES)):
     """Names of the figures that there are; each is laid out, in which fonts and sizes could fail."""
     drawn = []
     for name in names:
-        figure = FIGURES[name](results, LIGHT)
+        figure = FIGURES[name](complete(results), LIGHT)
         if figure is not None:
             figure.draw_without_rendering()
             drawn.append(name)
@@ -143,7 +146,8 @@ def test_markdown_tables_have_equal_rows(folder):
 
 
 def test_results_come_back(folder, results):
-    assert report.read_results(folder / "results.json") == json.loads(json.dumps(results))
+    assert report.load_results(folder / "results.json") == json.loads(json.dumps(results))
+    assert report.read_results(folder / "results.json") == complete(results)
 
 
 def test_report_is_made_anew_from_its_results(folder, tmp_path, capsys, text_only):
@@ -216,7 +220,7 @@ def test_figures_without_a_section(results, name, monkeypatch):
     monkeypatch.setattr(roofline_plot, "_label_kernels", lambda *_: None)  # which lays the figure out
     missing = {"throughput": {"throughput", "control"}, "curves": {"loss_curves"}, "gate": set(), "startup": set()}
     without = results | {name: None}
-    none = {figure for figure, make in FIGURES.items() if make(without, LIGHT) is None}
+    none = {figure for figure, make in FIGURES.items() if make(complete(without), LIGHT) is None}
     assert none == missing.get(name, {name})
 
 
@@ -265,7 +269,7 @@ def test_interrupted(results, tmp_path, text_only):
     assert "interrupted" in text
     assert any("interrupted" in word for word in page.words)
     assert "not run" in text
-    assert set(draw(comparable(clean(cut)))) == set(FIGURES) - {"loss_curves"}
+    assert set(draw(cut)) == set(FIGURES) - {"loss_curves"}
 
 
 def test_long_names_and_low_precisions(results):
@@ -286,7 +290,7 @@ def test_curves_that_are_equal_diverge_or_end_early(results):
     expected = curves["losses"]["float64, plain numpy"]
     losses = {"numba": expected, "numba, bf16": [*expected[:50], None, None], "JAX scan": [math.nan], "numpy": []}
     changed = make_results(curves=curves | {"losses": {"float64, plain numpy": expected} | losses})
-    assert draw(clean(changed), ["loss_curves"]) == ["loss_curves"]
+    assert draw(changed, ["loss_curves"]) == ["loss_curves"]
     alone = make_results(curves=curves | {"losses": {"numba": expected}, "reference": None, "tolerance": None})
     assert draw(alone, ["loss_curves"]) == ["loss_curves"]
 
@@ -297,7 +301,7 @@ def test_wide_spread_of_speeds(results):
     for row in spread["throughput"]:
         row["summary"]["numba"]["samples_per_second"] *= 300
         row["comparisons"]["numba"] |= {"ratio": 570.0, "low": 560.0, "high": 580.0}
-    assert {axes.get_xscale() for axes in plots.throughput(spread, LIGHT).axes} == {"log"}
+    assert {axes.get_xscale() for axes in plots.throughput(complete(spread), LIGHT).axes} == {"log"}
     assert draw(spread, ["throughput", "control"]) == ["throughput", "control"]
 
 
@@ -320,38 +324,38 @@ def test_names_make_no_markup(results, tmp_path, text_only):
     [
         ({"interrupted": True}, "interrupted"),
         ({"dataset": {"name": "digits", "note": "no network"}}, "not MNIST but digits. no network"),
-        ({"environment": {"dirty": True}}, "changed since the commit"),
-        ({"environment": {"cgroup_quota": 1.5}}, "1.5 cores"),
+        ({"environment": {"dirty": True}}, "uncommitted changes"),
         ({"environment": {"cores": {"quota": 1.5}}}, "1.5 cores"),
         ({"environment": {"load_average": [3.2, 1, 1]}}, "load average was 3.20"),
     ],
 )
 def test_warnings(change, said):
-    assert [said in line for line in findings.warnings(make_results(**change))] == [True]
+    assert [said in line for line in findings.warnings(complete(make_results(**change)))] == [True]
 
 
 def test_complete_results_warn_of_nothing(results):
-    assert findings.warnings(results) == []
+    assert findings.warnings(complete(results)) == []
 
 
 def test_a_failed_gate_is_said(results):
-    failed = make_results(gate=[results["gate"][0] | {"passed": False, "error": math.nan}, *results["gate"][1:]])
+    gate = [results["gate"][0] | {"passed": False, "error": math.nan}, *results["gate"][1:]]
+    failed = complete(make_results(gate=gate))
     assert f"1 of {len(results['gate'])} checks against float64 FAILED: numpy (outputs)" in findings.warnings(failed)[0]
     assert "NOT ALL" in report.table(failed)
-    networks, kernels = appendix.gate_section(clean(failed)).tables
+    _, networks, kernels = sections.gate(failed)
     assert networks.rows[0][:3] == ["numpy", "784-30-10", "not finite of 1e-05 FAILED"]
     assert kernels.rows[0][:2] == ["dense 64 x 784 x 128", "2.1e-07 of 1e-05"]
 
 
 def test_a_backend_that_could_not_be_checked_is_said(results):
     row = {"contender": "numba", "sizes": [], "quantity": "it has stopped", "error": math.nan, "tolerance": 0.0}
-    stopped = clean(make_results(gate=[*results["gate"], row | {"passed": False}]))
-    assert "numba could not be checked: it has stopped" in appendix.gate_section(stopped).text
+    stopped = complete(make_results(gate=[*results["gate"], row | {"passed": False}]))
+    assert "numba could not be checked: it has stopped" in sections.gate(stopped)
     assert "numba (it has stopped)" in findings.gate_text(stopped)
 
 
 def test_a_control_that_is_not_clean_is_said(results):
-    unclean = json.loads(json.dumps(results))
+    unclean = complete(results)
     unclean["throughput"][0]["control"] |= {"ratio": 1.05, "low": 1.02, "high": 1.08, "verdict": "faster"}
     assert any("differences below 8 %" in line for line in findings.warnings(unclean))
     assert "A/A NOT clean" in report.table(unclean)
@@ -359,7 +363,7 @@ def test_a_control_that_is_not_clean_is_said(results):
 
 
 def test_a_control_of_wide_intervals_is_not_called_clean(results):
-    noisy = json.loads(json.dumps(results))
+    noisy = complete(results)
     noisy["throughput"][1]["control"] |= {"ratio": 1.3, "low": 0.7, "high": 1.5}
     assert "noisy: do not believe differences below 50 %" in findings.warnings(noisy)[0]
     assert "A/A noisy" in report.table(noisy)
@@ -371,13 +375,14 @@ def test_a_control_of_wide_intervals_is_not_called_clean(results):
 
 
 def test_the_peak_is_that_of_all_launches(results):
-    row = results["throughput"][0]
+    row = complete(results)["throughput"][0]
     assert len(measured_peaks(row)) == sum(len(p) for launch in row["launches"] for p in launch["peaks"].values())
-    assert measured_peaks({"launches": [{"peaks": [1e9, None]}, {"peaks": {}}, {}]}) == [1e9]
+    row = results["throughput"][0] | {"launches": [{"peaks": {"numpy": [1e9, None]}}, {"peaks": {}}, {}]}
+    assert measured_peaks(complete(make_results(throughput=[row]))["throughput"][0]) == [1e9]
 
 
 def test_no_winner_is_claimed_without_a_verdict(results):
-    close = json.loads(json.dumps(results))
+    close = complete(results)
     for row in close["throughput"]:
         row["comparisons"]["numba"] = {"ratio": 1.01, "low": 0.98, "high": 1.03, "verdict": "no difference"}
     assert findings.fastest(close).startswith("No backend is measurably faster than numpy here")
@@ -388,10 +393,10 @@ def test_no_winner_is_claimed_without_a_verdict(results):
 
 def test_a_contender_keeps_its_colour(results):
     for theme in (LIGHT, DARK):
-        styles = [style(results, name, theme) for name in SPEED]
+        styles = [style(complete(results), name, theme) for name in SPEED]
         assert len(set(styles)) == len(SPEED)
-        assert style(only(results, ["numba"]), "numba", theme) == styles[1]
-        assert style({}, "numba", theme) == styles[1]
+        assert style(complete(only(results, ["numba"])), "numba", theme) == styles[1]
+        assert style(complete({"kind": "fastnn bench", "schema_version": 1}), "numba", theme) == styles[1]
 
 
 @pytest.mark.parametrize(
@@ -433,6 +438,41 @@ def test_wrong_files_are_refused(content, said, tmp_path, capsys):
         report.read_results(file)
     assert report_again.main([str(file)]) == 1
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"throughput": {}}, "throughput has dict {}, expected list"),
+        ({"seconds": "long"}, "seconds has str 'long', expected number"),
+        ({"gate": [{"contender": "numpy", "sizes": []}]}, "gate 0 has no quantity"),
+        ({"curves": {"divergence": {"numba": {"largest": 1.0, "step": "first"}}}}, "numba step has str 'first'"),
+    ],
+)
+def test_results_of_another_shape_are_refused(results, change, said, tmp_path):
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps(results | change))
+    with pytest.raises(fastnn.FileFormatError, match=said) as caught:
+        report.read_results(file)
+    assert str(file) in str(caught.value)
+
+
+def test_committed_results_are_complete():
+    """Nothing of a file that was measured before is left out."""
+    files = sorted((Path(__file__).parent.parent / "bench" / "results").glob("cpu-*.json"))
+    assert files
+    for file in files:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        assert has_all(report.read_results(file), content)
+
+
+def has_all(found, content):
+    """Whether what is in `content` is in `found` as well, which may have more keys."""
+    if isinstance(content, dict):
+        return all(key in found and has_all(found[key], value) for key, value in content.items())
+    if isinstance(content, list):
+        return len(found) == len(content) and all(map(has_all, found, content))
+    return found == content
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path):

@@ -93,16 +93,15 @@ def _environment() -> dict[str, Any]:
         "platform": "Linux x86_64",
         "python": "3.13.5",
         "cpu": "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz",
-        "cores": 2,
+        "cores": {"logical": 2, "usable": 2, "quota": None},
         "threads": 2,
         "versions": {"numpy": "2.4.6", "numba": "0.65.0", "jax": "0.9.2", "torch": None},
         "commit": "6f1d0c2a9be34517c08e6d4f5a7b81920c3d4e5f",
         "dirty": False,
         "date": "2026-11-22T23:10:04+00:00",
         "blas": [{"internal_api": "openblas", "version": "0.3.31", "num_threads": 2, "architecture": "SkylakeX"}],
-        "cgroup_quota": None,
         "memory": 8 * 2**30,
-        "load": [0.31, 0.4, 0.28],
+        "load_average": [0.31, 0.4, 0.28],
     }
 
 
@@ -268,7 +267,7 @@ def _crossover(generator: np.random.Generator) -> dict[str, Any]:
                 "width": width,
                 "batch_size": batch_size,
                 "fastest": ordered[0] if ratio > 1.04 else None,
-                "ahead": {"ratio": ratio, "low": ratio - 0.05, "high": ratio + 0.05},
+                "ahead": _verdict({"ratio": ratio, "low": ratio - 0.05, "high": ratio + 0.05}),
                 "second": ordered[1],
                 "seconds": {name: (s * generator.lognormal(0, 0.02, 7)).tolist() for name, s in seconds.items()},
             }
