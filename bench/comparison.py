@@ -10,60 +10,41 @@ of kernels only large changes count. The interval is that of the ratio of the tw
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from fastnn.bench import verdicts
 from fastnn.bench.machine import identity
 from fastnn.bench.report import formatting
-from fastnn.bench.report.results import Results, read_results
+from fastnn.bench.report.results import read_results
+from fastnn.bench.report.schema import Results
+from fastnn.bench.verdicts import Launches
 
 import fastnn
 
 __all__ = ["Change", "changes", "run"]
 
 REGRESSION, GAIN = "regression", "gain"
-LEAST_CHANGE = {
-    "case": verdicts.LEAST_DIFFERENCE,
-    "kernel": 0.10,
-}  # two runs of the same code differed by 6 % in kernels
-
-
-class Timed(NamedTuple):
-    """What was timed: equal in two files of results if it can be compared."""
-
-    kind: str  # case or kernel
-    where: str
-    contender: str
-    samples: int = 0  # of an epoch
-
-
-class Timing(NamedTuple):
-    """Seconds by launch and round, and those of what was measured beside it, which no change of fastnn touches."""
-
-    seconds: verdicts.Launches
-    yardstick: verdicts.Launches | None
-
-    def logarithms(self, *, relative: bool) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
-        ones = [[1.0] * len(launch) for launch in self.seconds]
-        return verdicts.pair(self.seconds, self.yardstick if relative and self.yardstick else ones)
+LEAST_CHANGE = {"case": verdicts.LEAST_DIFFERENCE, "kernel": 0.10}  # two runs of equal code differed by 6 % in kernels
+Timed: TypeAlias = tuple[str, str, str, int]  # kind (of LEAST_CHANGE), where, contender, samples of an epoch
 
 
 class Change(NamedTuple):
-    """How many times as fast something is after as before."""
+    """How many times as fast a contender is after as before."""
 
-    timed: Timed
+    kind: str
+    where: str
+    contender: str
     comparison: verdicts.Comparison
-    relative: bool  # to the yardsticks
+    relative: bool  # to what was measured beside it, which no change of fastnn touches
 
     @property
     def verdict(self) -> str:
         names = {verdicts.SLOWER: REGRESSION, verdicts.FASTER: GAIN}
-        return names.get(self.comparison.judge(LEAST_CHANGE[self.timed.kind]), verdicts.SAME)
+        return names.get(self.comparison.judge(LEAST_CHANGE[self.kind]), verdicts.SAME)
 
     def to_dict(self) -> dict[str, object]:
-        kind, where, contender, _ = self.timed
-        row = {"kind": kind, "where": where, "contender": contender, **self.comparison._asdict()}
+        row = {"kind": self.kind, "where": self.where, "contender": self.contender, **self.comparison._asdict()}
         return {**row, "relative": self.relative, "verdict": self.verdict}
 
 
@@ -91,7 +72,7 @@ def run(before: str | Path, after: str | Path, *, other_machine: bool = False, a
 
 
 def check_machines(a: Results, b: Results) -> None:
-    one, other = ({**identity(each["environment"]), "dataset": each["dataset"]["name"]} for each in (a, b))
+    one, other = ({**identity(each["environment"]), "dataset": each["dataset"].get("name")} for each in (a, b))
     differing = [f"{key}: {one.get(key)} and {other.get(key)}" for key in one | other if one.get(key) != other.get(key)]
     if differing:
         raise fastnn.FastnnError(
@@ -101,32 +82,33 @@ def check_machines(a: Results, b: Results) -> None:
 
 def changes(a: Results, b: Results, generator: np.random.Generator) -> Iterator[Change]:
     """Each contender of each case, then each kernel, that both files have."""
-    before = timings(a)
-    for timed, new in timings(b).items():
-        if (old := before.get(timed)) is not None:
-            relative = bool(old.yardstick and new.yardstick)
-            logs = [timing.logarithms(relative=relative) for timing in (old, new)]
+    before, after = timings(a), timings(b)
+    for timed in after:
+        if timed in before:
+            pairs = before[timed], after[timed]
+            relative = all(beside for _, beside in pairs)
+            logs = [
+                verdicts.pair(seconds, beside if relative and beside else [[1.0] * len(each) for each in seconds])
+                for seconds, beside in pairs
+            ]
             draws = [verdicts.resample(values, generator) for values in logs]
             median = np.nanmedian(logs[0]) - np.nanmedian(logs[1])
-            yield Change(timed, verdicts.summarize(median, draws[0] - draws[1]), relative)
+            yield Change(*timed[:3], verdicts.summarize(median, draws[0] - draws[1]), relative)
 
 
-def timings(results: Results) -> dict[Timed, Timing]:
-    """All that was timed, each with its yardstick."""
-    found = {}
+def timings(results: Results) -> dict[Timed, tuple[Launches, Launches | None]]:
+    """Seconds of all that was timed, by launch and round; and those of what was measured beside it."""
+    found: dict[Timed, tuple[Launches, Launches | None]] = {}
+    yardsticks = {name for name, entry in results["contenders"].items() if entry["kind"] == "yardstick"}
     for case in results["throughput"]:
         seconds = {name: [launch["seconds"][name] for launch in case["launches"]] for name in case["summary"]}
-        kinds = {name: results["contenders"][name]["kind"] for name in seconds if name in results["contenders"]}
-        yardstick = next((name for name, kind in kinds.items() if kind == "yardstick"), None)
-        for name in seconds:
-            if name != yardstick:
-                timed = Timed("case", formatting.case(case), name, case["samples"])
-                found[timed] = Timing(seconds[name], seconds.get(yardstick or ""))
+        beside = next((seconds[name] for name in seconds if name in yardsticks), None)
+        for name in [name for name in seconds if name not in yardsticks]:
+            found["case", formatting.case(case), name, case["samples"]] = seconds[name], beside
     peaks = results["roofline"]["launch_peaks"]
+    at_peak = [[1 / peak for peak in launch] for launch in peaks] if all(peaks) else None
     for row in results["roofline"]["kernels"]:
-        where = f"kernel {row['kernel']} {row['shape']}"
-        at_peak = [[1 / peak for peak in launch] for launch in peaks] if all(peaks) else None
-        found[Timed("kernel", where, row["contender"])] = Timing(row["launches"], at_peak)
+        found["kernel", f"kernel {row['kernel']} {row['shape']}", row["contender"], 0] = row["launches"], at_peak
     return found
 
 
@@ -135,7 +117,7 @@ def show(found: list[Change]) -> None:
     changed = [change for change in found if change.verdict != verdicts.SAME]
     for change in sorted(changed, key=lambda change: change.comparison.ratio):
         how = f"{change.comparison.ratio:.2f} times as fast [{change.comparison.low:.2f}, {change.comparison.high:.2f}]"
-        print(f"{change.verdict:10s}  {change.timed.where:34s}  {change.timed.contender:20s}  {how}")
+        print(f"{change.verdict:10s}  {change.where:34s}  {change.contender:20s}  {how}")
     counts = [sum(change.verdict == verdict for change in found) for verdict in (REGRESSION, GAIN, verdicts.SAME)]
     print(f"{counts[0]} regressions, {counts[1]} gains, {counts[2]} without a difference; 99 % intervals")
     if all(change.relative for change in found):

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from fastnn.bench.report.formatting import network, percent, ratio
 from fastnn.bench.report.plots import throughput
-from fastnn.bench.report.results import Results, controls, ordered, read_results
+from fastnn.bench.report.results import controls, ordered, read_results
+from fastnn.bench.report.schema import Results
 from fastnn.bench.report.sections import Bullets, Item, Table
 from fastnn.bench.report.writing import template
 from fastnn.bench.verdicts import SAME

@@ -1,15 +1,17 @@
 """What follows from the results of `fastnn bench`, in sentences: who is faster, how sure that is, what to beware of."""
 
 from fastnn.bench.report import formatting
-from fastnn.bench.report.formatting import INTERVAL, percent, several
-from fastnn.bench.report.results import Results, backends, cases, controls, ordered, overall
+from fastnn.bench.report.formatting import INTERVAL, number, percent, several
+from fastnn.bench.report.results import backends, cases, controls, ordered, overall
+from fastnn.bench.report.schema import Agreement, Many, Results
 from fastnn.bench.verdicts import FASTER, SAME, SLOWER
 
+PASSED = {True: "PASS", False: "FAIL", None: "not judged"}
 NOISY = 0.1  # distance of an end of the control's intervals from 1 above which "no difference" says little
 
 
 def title(results: Results) -> str:
-    name = results["dataset"]["name"] or "no data"
+    name = results["dataset"].get("name") or "no data"
     return f"fastnn bench {results['level'] or ''}: training on {'MNIST' if name == 'mnist' else name}"
 
 
@@ -120,6 +122,52 @@ def accuracy_text(results: Results) -> str:
     return f"Test accuracy after {epochs} epochs: {', '.join(said)}." if said else ""
 
 
+# ---- limits of a device ---------------------------------------------------------------------------------------------
+
+
+def limits(results: Results) -> list[str]:
+    """A line for each thing that a level for a device judges, or has left out."""
+    agreement, many, accuracy = results["agreement"], results["many"], results["accuracy"]
+    head = f"Agreement with the CPU after {agreement['epochs']} epochs of {agreement['case']}"
+    lines = [
+        f"{head}, {run['backend']} {run['precision']}: {agreement_text(results, run)}" for run in agreement["runs"]
+    ]
+    lines += [f"{head}, {name}: left out: {why}" for name, why in agreement["skipped"].items()]
+    if many["networks"]:
+        lines.append(f"{many['networks']} networks at once, {many['case']}: {many_text(many)}")
+    if accuracy["limit"] is not None:
+        words, goal = PASSED[accuracy["passed"]], percent(accuracy["goals"][-1], 0)
+        lines.append(f"Seconds of training to {goal}: {words}, limit {1e3 * accuracy['limit']:.0f} ms")
+    return lines
+
+
+def agreement_text(results: Results, run: Agreement) -> str:
+    if run["error"]:
+        return f"FAIL: {run['error']}"
+    curve, points = (results["agreement"]["limits"].get(f"{name}_difference") for name in ("loss", "accuracy"))
+    limit = f" (limit {formatting.error(curve)})" if run["precision"] == "float32" else ""
+    return (
+        f"{PASSED[run['passed']]}: losses within {formatting.error(run['loss_difference'])}{limit}; test accuracy "
+        f"{percent(run['accuracy'], 2)}, {number(run['accuracy_difference'])} points off (limit {points})"
+    )
+
+
+def many_text(many: Many) -> str:
+    if many["error"] or many["skipped"]:
+        return f"FAIL: {many['error']}" if many["error"] else f"left out: {many['skipped']}"
+    words = []
+    for measure, ratio in many["ratios"].items():
+        one, every = (1e3 * many["medians"][measure][who] for who in ("one", "many"))
+        low, high = ratio["interval"]
+        words.append(f"by the {measure} {every:.2f} ms, {ratio['median']:.2f} x {one:.2f} ms [{low:.2f}, {high:.2f}]")
+    limit = many["limits"].get("ratio")
+    return (
+        f"{PASSED[many['passed']]}: {'; '.join(words)}{f' (limit {limit:g} x)' if limit else ''}; "
+        f"{len(many['rounds'])} rounds; losses within {formatting.error(many['loss_difference'])} of those of two "
+        f"trained alone (limit {formatting.error(many['limits'].get('loss_difference'))})"
+    )
+
+
 # ---- warnings -------------------------------------------------------------------------------------------------------
 
 
@@ -129,10 +177,10 @@ def warnings(results: Results) -> list[str]:
     cores, load = environment.get("cores"), environment.get("load_average")
     quota = cores.get("quota") if isinstance(cores, dict) else None
     busy = load[0] if isinstance(load, list) and load else 0
-    other_data = dataset["note"] or dataset["name"] not in ("mnist", None)
+    name, explained = dataset.get("name"), dataset.get("note") or ""
     said = [
         (results["interrupted"], "The run was interrupted: parts are missing, others have fewer samples than planned."),
-        (other_data, f"This is not MNIST but {dataset['name']}. {dataset['note'] or ''}".strip()),
+        (explained or name not in ("mnist", None), f"This is not MNIST but {name}. {explained}".strip()),
         (any(not check["passed"] for check in results["gate"]), gate_text(results)),
         (state != "clean", f"The A/A control is {state}: do not believe differences below {reach}."),
         (results["curves"]["passed"] is False, "A loss curve differs from the float64 reference by too much."),
@@ -140,4 +188,4 @@ def warnings(results: Results) -> list[str]:
         (quota, f"The container may use {quota} cores' worth of time: threads are stopped when it is spent."),
         (busy > 1, f"Other programs were running: the load average was {busy:.2f} before the first measurement."),
     ]
-    return [text for applies, text in said if applies]
+    return [text for applies, text in said if applies] + [line for line in limits(results) if ": FAIL" in line]

@@ -1,9 +1,9 @@
 """Numbers and names of results as text; a dash stands for what is not there."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from fastnn.bench.report.results import Case, Comparison, Curves, Reached
+from fastnn.bench.report.schema import Case, Comparison, Curves, Reached
 from fastnn.bench.verdicts import LEVEL
 
 INTERVAL = f"{100 * LEVEL:g} % interval"
@@ -20,8 +20,8 @@ def number(value: float | None) -> str:
     return f"{value:.{max(0, min(4, 2 - math.floor(math.log10(abs(value) or 1))))}f}"
 
 
-def si(value: float | None, unit: str = "", *, plain: bool = False) -> str:
-    """612 k, 1.23 GB/s: a prefix, and three figures, or as few as they need where `plain`."""
+def si(value: float | None, unit: str = "") -> str:
+    """612 k, 1.23 GB/s: three figures and a prefix."""
     if value is None:
         return "-"
     value = float(f"{value:.3g}")
@@ -29,8 +29,8 @@ def si(value: float | None, unit: str = "", *, plain: bool = False) -> str:
         return f"{value:g} {unit}".rstrip()
     power = max(-3, min(4, math.floor(math.log10(abs(value)) / 3 + 1e-9)))
     scaled = value / 1000.0**power
-    figures = f"{scaled:g}" if plain else f"{scaled:.{max(0, 3 - len(str(int(abs(scaled)))))}f}"
-    return f"{figures} {['', 'k', 'M', 'G', 'T', 'n', 'µ', 'm'][power]}{unit}".rstrip()
+    figures = max(0, 3 - len(str(int(abs(scaled)))))
+    return f"{scaled:.{figures}f} {['', 'k', 'M', 'G', 'T', 'n', 'µ', 'm'][power]}{unit}".rstrip()
 
 
 def mebibytes(value: float | None) -> str:
@@ -81,27 +81,18 @@ def several(count: int, what: str) -> str:
     return f"{count} {what}" + ("" if count == 1 else "s")
 
 
-def plain(value: object) -> str:
-    """A value as a reader writes it."""
+def plain(value: object, key: str = "") -> str:
+    """A value as a reader writes it, in bytes if its key says memory."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None or value in ([], {}, ""):
         return "-"
     if isinstance(value, dict):
-        return ", ".join(f"{key} {plain(item)}" for key, item in value.items())
+        return ", ".join(f"{key} {plain(item, key)}" for key, item in value.items())
     if isinstance(value, list):
         whole = len(value) > 1 and all(isinstance(item, int) for item in value)
-        return ("-" if whole else ", ").join(map(plain, value))
+        nested = any(isinstance(item, dict) for item in value)
+        return ("-" if whole else "\n" if nested else ", ").join(map(plain, value))
+    if key == "memory" and isinstance(value, int):
+        return mebibytes(value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def flat(value: object, path: str = "") -> Iterator[tuple[str, str]]:
-    """(path, text) of each value in nested dictionaries; the short ones of a list side by side."""
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            yield from flat(item, f"{path}, {key}" if path else str(key))
-    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-        for i, item in enumerate(value, 1):
-            yield f"{path} {i}" if len(value) > 1 else path, plain(item)
-    else:
-        yield path, mebibytes(value) if "memory" in path and isinstance(value, int) and value >= 2**20 else plain(value)

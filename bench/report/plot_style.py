@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastnn.bench.report.formatting import case
-from fastnn.bench.report.results import Case, Results, ordered
+from fastnn.bench.report.results import ordered
+from fastnn.bench.report.schema import Case, Results
 
 from fastnn.optional import require_matplotlib
 from fastnn.plots.figures import SMALL, TEXT, Theme, dress, new_figure, plain
@@ -135,13 +136,13 @@ def rows_axis(axes: "Axes", names: Sequence[str]) -> None:
     axes.set_ylim(len(names) - 0.4, -0.6)
 
 
-def log_marks(axis: "Axis", text: Callable[[float, float], str]) -> None:
+def log_marks(axis: "Axis") -> None:
     """Each decade of a logarithmic axis; where there are few, 2 and 5 between them."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 60 * low else (1,)))
-    axis.set_major_formatter(text)
+    axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -154,5 +155,5 @@ def ratio_axis(axes: "Axes", values: Sequence[float]) -> None:
         axes.locator_params(axis="x", nbins=4)
         return
     axes.set_xscale("log")
-    log_marks(axes.xaxis, lambda value, _: f"{value:g}")
+    log_marks(axes.xaxis)
     axes.minorticks_off()

@@ -23,8 +23,9 @@ from fastnn.bench.report.plot_style import (
     themed,
     with_legend,
 )
-from fastnn.bench.report.results import Cell, Comparison, Results, cases, ordered
+from fastnn.bench.report.results import cases, ordered
 from fastnn.bench.report.roofline_plot import roofline
+from fastnn.bench.report.schema import Cell, Comparison, Results
 from fastnn.bench.verdicts import SAME
 
 from fastnn.plots.figures import TEXT, Theme, dress, legend, new_figure, plain
@@ -43,6 +44,8 @@ BAD = Style("#d62629", "D")  # a control that finds a difference
 @themed
 def throughput(results: Results, theme: Theme) -> "Figure | None":
     """Samples a second of each contender in each case, with quartiles."""
+    from matplotlib.ticker import EngFormatter
+
     rows = cases(results)
     if not rows:
         return None
@@ -60,11 +63,11 @@ def throughput(results: Results, theme: Theme) -> "Figure | None":
         if logarithmic:
             axes.set_xscale("log")
             axes.set_xlim(least / 1.5, most * (most / least) ** 0.4)
-            log_marks(axes.xaxis, lambda value, _: si(value, plain=True))
+            log_marks(axes.xaxis)
         else:
             axes.set_xlim(0, most * 1.32)
             axes.locator_params(axis="x", nbins=4)
-            axes.xaxis.set_major_formatter(lambda value, _: si(value, plain=True))
+        axes.xaxis.set_major_formatter(EngFormatter())
         for y, name in enumerate(names):
             if name not in found:
                 note(axes, "not measured", (0, y), (4, 0), xycoords=axes.get_yaxis_transform(), color=theme.muted)
@@ -188,7 +191,7 @@ def loss_curves(results: Results, theme: Theme) -> "Figure | None":
         if reference in losses and name != reference:
             below.plot(*_distance(losses[name], losses[reference], max(1, window // 3)), color=colour, linewidth=1.1)
     axes.set_yscale("log")
-    log_marks(axes.yaxis, lambda value, _: f"{value:g}")
+    log_marks(axes.yaxis)
     axes.set_ylabel(f"loss, mean of {window}\nmini-batches" if window > 1 else "loss of a mini-batch")
     below.set_yscale("log")
     below.set(xlabel="mini-batch", ylabel="distance from\nthe float64 loss, relative")

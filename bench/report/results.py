@@ -1,195 +1,24 @@
-"""The results of `fastnn bench`: the schema of their file, how it is read, and what is looked up in them.
+"""The results of `fastnn bench`: how their file is read, and what is looked up in them.
 
 Any part may be missing from a file: a run can be interrupted, and a level need not measure all. `complete` fills in
 what is missing, once, so that the report need not ask for it everywhere.
 """
 
 import contextlib
+import functools
 import json
 import math
 import statistics
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypedDict, Union, cast, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints, is_typeddict
+
+from fastnn.bench.report.schema import Case, Comparison, Results
 
 from fastnn.errors import FileFormatError
 
 KIND, SCHEMA_VERSION = "fastnn bench", 1
-
-# ---- schema: seconds, bytes, samples/s and FLOP/s everywhere --------------------------------------------------------
-
-
-class Dataset(TypedDict):
-    name: str | None
-    note: str | None
-
-
-class Backend(TypedDict):
-    state: str | None
-    reason: str | None
-    remedy: str | None
-
-
-class Contender(TypedDict):
-    kind: str  # backend, control, yardstick, peer
-    backend: str | None
-    precision: str | None  # of its products, where that is not the network's
-
-
-class Check(TypedDict):
-    contender: str
-    sizes: list[int]  # empty where nothing could be checked; `quantity` says why
-    quantity: str  # of a network, or a kernel with its shape
-    error: float | None  # relative to the largest value; None: not finite
-    tolerance: float
-    passed: bool
-
-
-class Launch(TypedDict):
-    seconds: dict[str, list[float]]  # of an epoch, by contender and round
-    peaks: dict[str, list[float]]  # FLOP/s that the machine reaches, measured beside each contender
-
-
-class Memory(TypedDict):
-    host_peak: float | None
-    device_peak: float | None
-
-
-class Summary(TypedDict):
-    seconds: list[float]  # of an epoch: lower quartile, median, upper quartile
-    samples_per_second: float
-    flops_per_second: float
-    share_of_peak: float | None
-    n: int
-
-
-class Comparison(TypedDict):
-    ratio: float  # how many times as fast
-    low: float
-    high: float
-    verdict: str
-
-
-class Case(TypedDict):
-    sizes: list[int]
-    batch_size: int
-    precision: str | None
-    samples: int  # of an epoch
-    steps: int  # of an epoch
-    flops: float  # of an epoch
-    launches: list[Launch]
-    memory: dict[str, Memory]
-    summary: dict[str, Summary]
-    comparisons: dict[str, Comparison]  # with the reference
-    control: Comparison | None
-    fastest: str | None
-
-
-class Kernel(TypedDict):
-    contender: str
-    kernel: str
-    shape: str
-    flops: float
-    bytes: float
-    seconds: list[float]  # of a call
-    launches: list[list[float]]  # the same by launch and round
-    error: float | None
-    tolerance: float | None
-
-
-class Roofline(TypedDict):
-    threads: int | None
-    peaks: list[float]
-    launch_peaks: list[list[float]]
-    bandwidths: list[float]
-    kernels: list[Kernel]
-
-
-class Run(TypedDict):
-    contender: str
-    seconds: list[float]  # of training until the end of each epoch
-    accuracy: list[float]
-
-
-class Reached(TypedDict):
-    accuracy: list[float | None]  # mean, standard deviation, least, most
-    seconds_to: dict[str, list[float] | None]  # by goal: lower quartile, median, upper quartile
-    n: int
-
-
-class Accuracy(TypedDict):
-    recipe: dict[str, object]
-    goals: list[float]
-    runs: list[Run]
-    summary: dict[str, Reached]
-
-
-class Distance(TypedDict):
-    largest: float | None
-    step: int
-
-
-class Curves(TypedDict):
-    sizes: list[int]
-    batch_size: int | None
-    precision: str | None
-    seed: int | None
-    optimizer: str | None
-    losses: dict[str, list[float | None]]  # of each mini-batch
-    reference: str | None
-    divergence: dict[str, Distance]
-    tolerance: float | None
-    divergence_float64: dict[str, Distance]
-    tolerance_float64: float | None
-    passed: bool | None
-
-
-class Cell(TypedDict):
-    width: int
-    batch_size: int
-    fastest: str | None
-    ahead: Comparison | None  # of the second
-
-
-class Crossover(TypedDict):
-    hidden_layers: int | None
-    widths: list[int]
-    batch_sizes: list[int]
-    cells: list[Cell]
-
-
-class Startup(TypedDict):
-    contender: str
-    import_seconds: float | None
-    compile_cold_seconds: float | None
-    compile_warm_seconds: float | None
-    first_batch_seconds: float | None
-
-
-class Results(TypedDict):
-    schema_version: int
-    kind: str
-    level: str | None
-    command: str | None
-    seconds: float | None
-    budget: float | None
-    interrupted: bool | None
-    environment: dict[str, object]
-    dataset: Dataset
-    backends: dict[str, Backend]
-    contenders: dict[str, Contender]
-    reference: str | None
-    control: list[str]  # a contender, and its second process; or nothing
-    skipped: dict[str, str]
-    gate: list[Check]
-    throughput: list[Case]
-    roofline: Roofline
-    accuracy: Accuracy
-    curves: Curves
-    crossover: Crossover
-    startup: list[Startup]
-
 
 # ---- the file -------------------------------------------------------------------------------------------------------
 
@@ -268,7 +97,7 @@ def _completed(value: object, schema: object, where: str) -> object:
     if kind in (types.UnionType, Union):  # of None and something else: without the latter it is None
         return next(iter(_entries({"": value}, arguments[0], where).values()), None)
     if is_typeddict(schema):
-        found, hints = _typed({} if value is None else value, dict, where), get_type_hints(schema)
+        found, hints = _typed({} if value is None else value, dict, where), _hints(schema)
         if needed := [key for key, hint in hints.items() if key not in found and hint in (bool, int, float, str)]:
             raise FileFormatError(f"{where.lstrip() or 'the file'} has no {needed[0]}")
         return found | {key: _completed(found.get(key), hint, f"{where} {key}") for key, hint in hints.items()}
@@ -280,6 +109,9 @@ def _completed(value: object, schema: object, where: str) -> object:
     if value is None:
         raise _NoValueError(where)
     return _typed(value, (int, float) if kind is float else cast(type, kind), where)
+
+
+_hints = functools.cache(get_type_hints)
 
 
 def _entries(values: Mapping[Any, object], schema: object, where: str) -> dict[Any, object]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from fastnn.bench.report.formatting import si
 from fastnn.bench.report.plot_style import WIDTH, legend_columns, log_marks, note, style, themed
-from fastnn.bench.report.results import Kernel, Results, ordered
+from fastnn.bench.report.results import ordered
+from fastnn.bench.report.schema import Kernel, Results
 
 from fastnn.plots.figures import SMALL, Theme, dress, legend, new_figure, plain
 
@@ -26,6 +27,8 @@ PLACES = (  # of a kernel's name: at the slowest (0) or fastest (-1) contender, 
 @themed
 def roofline(results: Results, theme: Theme) -> "Figure | None":
     """Kernels under what memory and arithmetic units deliver (Williams, Waterman, Patterson, 2009)."""
+    from matplotlib.ticker import EngFormatter
+
     section = results["roofline"]
     kernels = [row for row in section["kernels"] if row["seconds"] and row["bytes"] and row["flops"]]
     peaks, bandwidths = section["peaks"], section["bandwidths"]
@@ -50,8 +53,9 @@ def roofline(results: Results, theme: Theme) -> "Figure | None":
     axes.set_xlim(ends[0], ends[-1])
     low, high = axes.get_ylim()
     axes.set_ylim(low / 1.5, high * 1.5)  # room for the names of the outermost
-    log_marks(axes.yaxis, lambda value, _: si(value, plain=True))
-    log_marks(axes.xaxis, lambda value, _: f"{value:g}")
+    log_marks(axes.yaxis)
+    log_marks(axes.xaxis)
+    axes.yaxis.set_major_formatter(EngFormatter())
     if names:
         legend(figure, theme, ncols=legend_columns(names), handlelength=2.2)
         _label_kernels(figure, axes, kernels)

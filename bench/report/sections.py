@@ -3,26 +3,19 @@
 `make_sections` puts them together. Contenders and cases are those of the results, in their order.
 """
 
+import functools
 import re
 import statistics
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from fastnn.bench.report import findings, formatting
 from fastnn.bench.report.formatting import INTERVAL, case, network, number, percent, plain, ratio, several, si, spread
-from fastnn.bench.report.results import (
-    Check,
-    Distance,
-    Kernel,
-    Results,
-    cases,
-    main_case,
-    measured,
-    measured_peaks,
-    ordered,
-    overall,
-)
+from fastnn.bench.report.results import cases, main_case, measured, measured_peaks, ordered, overall
+from fastnn.bench.report.schema import Case, Check, Distance, Kernel, Reached, Results, Summary
 from fastnn.bench.verdicts import LEAST_DIFFERENCE, LEVEL, quartiles
+
+Entry = TypeVar("Entry")
 
 
 class Table(NamedTuple):
@@ -35,7 +28,7 @@ class Table(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """A figure of `plots.FIGURES`."""
+    """The name of a figure of `plots`."""
 
     figure: str
 
@@ -66,14 +59,24 @@ class Section(NamedTuple):
 def make_sections(results: Results, figures: Collection[str]) -> Iterator[Section]:
     """The sections that have something to say, with those of the figures that were drawn."""
     for name, (title, make) in SECTIONS.items():
-        items = [
-            item
-            for item in make(results)
-            if not (isinstance(item, Table) and not item.rows)
-            and not (isinstance(item, Figure) and item.figure not in figures)
-        ]
+        full = (item for item in make(results) if not isinstance(item, Table) or item.rows)
+        items = [item for item in full if not isinstance(item, Figure) or item.figure in figures]
         if items:
             yield Section(name, title, items)
+
+
+def by_contender(
+    results: Results, found: Mapping[str, Entry], cells: Callable[[Entry], list[str]], suffix: str = ""
+) -> list[list[str]]:
+    """A row for each contender."""
+    return [[name + suffix, *cells(found[name])] for name in ordered(results, found)]
+
+
+def by_case(results: Results, columns: Sequence[tuple[Case, Mapping[str, str]]], caption: str) -> Table:
+    """A row for each contender, a column for each case."""
+    names = ordered(results, (name for _, cells in columns for name in cells))
+    rows = [[name, *(cells.get(name, "-") for _, cells in columns)] for name in names]
+    return Table(["contender", *(case(row, "\n") for row, _ in columns)], rows, caption)
 
 
 # ---- the result -----------------------------------------------------------------------------------------------------
@@ -116,36 +119,35 @@ def throughput(results: Results) -> Iterator[Item]:
         peaks = measured_peaks(row)
         peak = f"; the machine's peak: {si(statistics.median(peaks), 'FLOP/s')}" if peaks else ""
         rows.append([f"{case(row)}: {row['steps']} steps an epoch{peak}"])
-        for name in ordered(results, row["summary"]):
-            entry = row["summary"][name]
-            cells = [spread(entry["seconds"]), number(1e6 * entry["seconds"][1] / row["steps"])]
-            cells += [si(entry["samples_per_second"]), si(entry["flops_per_second"]), percent(entry["share_of_peak"])]
-            rows.append([name, *cells, str(entry["n"])])
+        rows += by_contender(results, row["summary"], functools.partial(speed_cells, steps=row["steps"]))
     if rows:
         yield "Medians of epochs of training, with quartiles. n counts the epochs or groups of epochs measured."
     yield Figure("throughput")
     yield Table(["contender", "s an epoch [quartiles]", "µs a step", "samples/s", "FLOP/s", "of peak", "n"], rows)
 
 
+def speed_cells(entry: Summary, steps: int) -> list[str]:
+    speeds = [si(entry["samples_per_second"]), si(entry["flops_per_second"]), percent(entry["share_of_peak"])]
+    return [spread(entry["seconds"]), number(1e6 * entry["seconds"][1] / steps), *speeds, str(entry["n"])]
+
+
 def comparison(results: Results) -> Iterator[Item]:
     """The matrix of ratios, and the control with them."""
-    with_control = [(case(row), row["control"]) for row in results["throughput"] if row["control"]]
-    if with_control:
+    controls = [(case(row), row["control"]) for row in results["throughput"] if row["control"]]
+    if controls:
         yield findings.control_text(results)
         yield f"Of all {INTERVAL}s, {100 * (1 - LEVEL):g} % miss the true ratio by chance."
     yield Figure("control")
-    rows, body = [row for row in cases(results) if row["comparisons"]], []
-    for name in ordered(results, [name for row in rows for name in row["comparisons"]]):
-        entries = [row["comparisons"].get(name) for row in rows]
-        body.append([name, *(f"{ratio(entry)}\n{entry['verdict']}" if entry else "-" for entry in entries)])
-    caption = f"Times as fast as {results['reference'] or 'the reference'} [{INTERVAL}], and the verdict."
-    yield Table(["contender", *(case(row, "\n") for row in rows)], body, caption)
-    one, other = results["control"] or ("", "")
-    yield Table(
-        ["A/A control", f"ratio [{INTERVAL}]", "verdict"],
-        [[where, ratio(entry, 3), entry["verdict"]] for where, entry in with_control],
-        f"{other} against {one}: the same program, in another process.",
-    )
+    columns = [
+        (row, {name: f"{ratio(entry)}\n{entry['verdict']}" for name, entry in row["comparisons"].items()})
+        for row in cases(results)
+        if row["comparisons"]
+    ]
+    reference, (one, other) = results["reference"] or "the reference", results["control"] or ("", "")
+    yield by_case(results, columns, f"Times as fast as {reference} [{INTERVAL}], and the verdict.")
+    rows = [[where, ratio(entry, 3), entry["verdict"]] for where, entry in controls]
+    head, caption = f"ratio [{INTERVAL}]", f"{other} against {one}: the same program, in another process."
+    yield Table(["A/A control", head, "verdict"], rows, caption)
 
 
 def crossover(results: Results) -> Iterator[Item]:
@@ -179,15 +181,16 @@ def accuracy(results: Results) -> Iterator[Item]:
         "epoch that reached it, and only if all runs did."
     )
     yield Figure("accuracy")
-    rows = []
-    for name in ordered(results, section["summary"]):
-        entry = section["summary"][name]
+
+    def cells(entry: Reached) -> list[str]:
         mean, _, least, most = (percent(value, 2) for value in entry["accuracy"])
         times = [spread(entry["seconds_to"].get(str(goal))) for goal in section["goals"]]
-        extremes = f"{least.removesuffix(' %')} to {most}"
-        rows.append([name, f"{mean} {formatting.deviation(entry)}".rstrip(), extremes, *times, str(entry["n"])])
+        reached = f"{mean} {formatting.deviation(entry)}".rstrip()
+        return [reached, f"{least.removesuffix(' %')} to {most}", *times, str(entry["n"])]
+
     goals = [f"s to {100 * goal:g} % [quartiles]" for goal in section["goals"]]
-    yield Table(["contender", "test accuracy", "least to most", *goals, "runs"], rows)
+    head = ["contender", "test accuracy", "least to most", *goals, "runs"]
+    yield Table(head, by_contender(results, section["summary"], cells))
 
 
 def curves(results: Results) -> Iterator[Item]:
@@ -205,14 +208,13 @@ def curves(results: Results) -> Iterator[Item]:
     )
     yield Figure("loss_curves")
 
-    def rows(found: Mapping[str, Distance], tolerance: float | None, suffix: str = "") -> list[list[str]]:
-        limit = f"{tolerance:g}" if tolerance else "-"
-        entries = [(name, found[name]) for name in ordered(results, found)]
-        return [[name + suffix, formatting.error(each["largest"]), str(each["step"]), limit] for name, each in entries]
+    def cells(tolerance: float | None, entry: Distance) -> list[str]:
+        return [formatting.error(entry["largest"]), str(entry["step"]), f"{tolerance:g}" if tolerance else "-"]
 
-    single = rows(section["divergence"], section["tolerance"])
-    double = rows(section["divergence_float64"], section["tolerance_float64"], ", float64")
-    yield Table(["contender", "largest relative distance", "at mini-batch", "tolerance"], single + double)
+    single, double = (functools.partial(cells, section[key]) for key in ("tolerance", "tolerance_float64"))
+    rows = by_contender(results, section["divergence"], single)
+    rows += by_contender(results, section["divergence_float64"], double, ", float64")
+    yield Table(["contender", "largest relative distance", "at mini-batch", "tolerance"], rows)
 
 
 # ---- kernels, start-up, memory --------------------------------------------------------------------------------------
@@ -258,15 +260,14 @@ def startup(results: Results) -> Iterator[Item]:
         rows.append([row["contender"], *(si(value, "s") for value in times)])
     yield Table(head, rows, "Start-up; a dash where nothing is compiled.")
     with_memory = [row for row in results["throughput"] if row["memory"]]
-    rows = []
-    for name in ordered(results, [name for row in with_memory for name in row["memory"]]):
-        cells = []
-        for entry in (row["memory"].get(name) for row in with_memory):
-            device = entry["device_peak"] if entry else None
-            host = formatting.mebibytes(entry["host_peak"] if entry else None)
-            cells.append(host + (f"\ndevice {formatting.mebibytes(device)}" if device else ""))
-        rows.append([name, *cells])
-    yield Table(["contender", *(case(row, "\n") for row in with_memory)], rows, "Most memory of the whole process.")
+    columns = [(row, {name: memory(entry) for name, entry in row["memory"].items()}) for row in with_memory]
+    yield by_case(results, columns, "Most memory of the whole process.")
+
+
+def memory(entry: Mapping[str, float | None]) -> str:
+    device = entry.get("device_peak")
+    host = formatting.mebibytes(entry.get("host_peak"))
+    return f"{host}\ndevice {formatting.mebibytes(device)}" if device else host
 
 
 # ---- method and gate ------------------------------------------------------------------------------------------------
@@ -337,10 +338,10 @@ def gate_cell(check: Check | None) -> str:
 
 def environment(results: Results) -> Iterator[Item]:
     run = {key: results.get(key) for key in ("command", "level", "seconds", "budget") if results.get(key) is not None}
-    nested = {"run": run, "data set": results["dataset"], "": results["environment"]}
-    yield Table(["", ""], [pair for group, values in nested.items() for pair in formatting.flat(values, group)], left=2)
+    told = run | {"data set": results["dataset"]} | results["environment"]
+    yield Table(["", ""], [[key.replace("_", " "), plain(value, key)] for key, value in told.items()], left=2)
     rows = [
-        [name, *(value or "-" for value in (entry["state"], entry["reason"], entry["remedy"]))]
+        [name, *(plain(entry.get(key)) for key in ("state", "reason", "remedy"))]
         for name, entry in results["backends"].items()
     ]
     yield Table(["backend", "state", "what it says", "remedy"], rows, left=4)
@@ -360,6 +361,11 @@ def skipped(results: Results) -> Iterator[Item]:
     yield Table(["what", "why"], list((results["skipped"] | missing).items()), left=2)
 
 
+def limits(results: Results) -> Iterator[Item]:
+    if said := findings.limits(results):
+        yield Bullets(said)
+
+
 def reproduce(results: Results) -> Iterator[Item]:
     yield "All samples are in `results.json`, beside this file."
     commit = results["environment"].get("commit")
@@ -377,6 +383,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Results], Iterator[Item]]]] = {
     "accuracy": ("Accuracy", accuracy),
     "curves": ("Loss curves", curves),
     "crossover": ("Crossover", crossover),
+    "limits": ("Checks on the device", limits),
     "roofline": ("Kernels and roofline", roofline),
     "startup": ("Start-up and memory", startup),
     "method": ("Method", method),

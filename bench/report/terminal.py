@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from fastnn.bench.report.findings import control_state, title, warnings
 from fastnn.bench.report.formatting import case, number, several
-from fastnn.bench.report.results import Results, complete, controls, main_case
+from fastnn.bench.report.results import complete, controls, main_case
+from fastnn.bench.report.schema import Results
 from fastnn.bench.report.sections import overview
 from fastnn.bench.verdicts import LEVEL
 

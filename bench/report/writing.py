@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from fastnn.bench.report import plots
 from fastnn.bench.report.findings import title
-from fastnn.bench.report.results import Results, clean, complete
+from fastnn.bench.report.results import clean, complete
+from fastnn.bench.report.schema import Results
 from fastnn.bench.report.sections import make_sections
 
 from fastnn.errors import FastnnError, MissingLibraryError
@@ -97,7 +98,7 @@ def inline(text: str) -> str:
     """HTML of a line of text, with what stands in backticks as code."""
     from markupsafe import Markup, escape
 
-    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escape(text)))
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def markdown(text: str) -> str:

@@ -170,6 +170,7 @@ def test_answer_comes_first_and_is_that_of_the_results(folder, results):
     claim = f"numba is the fastest backend here: {statistics.geometric_mean(ratios):.2f} times as fast as numpy"
     assert words.index(claim) < words.index("Throughput\n") < words.index("Method\n")
     assert f"All {len(results['gate'])} checks" in words
+    assert "The A/A control (numba, again against numba) differs" in words  # as code, no markup
     assert "clean" in words
 
 
@@ -337,6 +338,38 @@ def test_complete_results_warn_of_nothing(results):
     assert findings.warnings(complete(results)) == []
 
 
+def test_limits_of_a_device_are_said(results, tmp_path, text_only):
+    run = {"backend": "cupy", "precision": "float32", "loss_difference": 2e-4, "accuracy": 0.975}
+    run |= {"accuracy_difference": 0.05, "passed": True}
+    failed = {"backend": "cupy", "precision": "bf16", "error": "it diverged", "passed": False}
+    limits = {"loss_difference": 1e-3, "accuracy_difference": 0.1}
+    agreement = {"epochs": 5, "case": "784-128-10, batch 64", "limits": limits, "runs": [run, failed]}
+    many = {"networks": 132, "case": "784-30-10, batch 64", "limits": {"ratio": 2.0, "loss_difference": 1e-3}}
+    many |= {"rounds": [{}] * 3, "loss_difference": 0.0, "passed": True}
+    many |= {"medians": {"clock": {"one": 0.01, "many": 0.015}}}
+    many |= {"ratios": {"clock": {"median": 1.5, "interval": [1.4, 1.6]}}}
+    accuracy = results["accuracy"] | {"limit": 0.05, "passed": True}
+    measured = make_results(accuracy=accuracy, agreement=agreement | {"skipped": {"cupy, tf32": "none"}}, many=many)
+    text, page = render(measured, tmp_path)
+    for line in (
+        "float32: PASS: losses within 2.0e-04 (limit 1.0e-03); test accuracy 97.50 %, 0.0500 points off (limit 0.1)",
+        "cupy bf16: FAIL: it diverged",
+        "cupy, tf32: left out: none",
+        "132 networks at once, 784-30-10, batch 64: PASS: by the clock 15.00 ms, 1.50 x 10.00 ms [1.40, 1.60]",
+        "Seconds of training to 98 %: PASS, limit 50 ms",
+    ):
+        assert line in text
+        assert line in "".join(page.words)
+    assert [line for line in findings.warnings(complete(measured)) if "it diverged" in line]
+
+
+def test_cases_of_another_precision_are_told_apart(results, tmp_path, text_only):
+    rows = [results["throughput"][0], results["throughput"][0] | {"precision": "bf16"}]
+    text, _ = render(results | {"throughput": rows}, tmp_path)
+    assert "**784-30-10, batch 64: 937 steps" in text
+    assert "**784-30-10, batch 64, bf16: 937 steps" in text
+
+
 def test_a_failed_gate_is_said(results):
     gate = [results["gate"][0] | {"passed": False, "error": math.nan}, *results["gate"][1:]]
     failed = complete(make_results(gate=gate))
@@ -407,7 +440,9 @@ def test_prefixes(value, said):
 
 
 def test_marks_of_an_axis_say_their_value():
-    assert [formatting.si(value, plain=True) for value in (5e5, 1e6, 1.5e6, 2e9)] == ["500 k", "1 M", "1.5 M", "2 G"]
+    from matplotlib.ticker import EngFormatter
+
+    assert [EngFormatter()(value) for value in (5e5, 1e6, 1.5e6, 2e9)] == ["500 k", "1 M", "1.5 M", "2 G"]
 
 
 @pytest.mark.parametrize(
@@ -459,7 +494,7 @@ def test_results_of_another_shape_are_refused(results, change, said, tmp_path):
 
 def test_committed_results_are_complete():
     """Nothing of a file that was measured before is left out."""
-    files = sorted((Path(__file__).parent.parent / "bench" / "results").glob("cpu-*.json"))
+    files = sorted((Path(__file__).parents[2] / "bench" / "results").glob("cpu-*.json"))
     assert files
     for file in files:
         content = json.loads(file.read_text(encoding="utf-8"))
