@@ -57,7 +57,7 @@ def family(results: Results, name: str) -> str:
 
 
 def style(results: Results, name: str, theme: Theme) -> Style:
-    """The family's colour; its second and third member are nearer to the background."""
+    """The family's colour; each further member is nearer to the background."""
     ours = family(results, name)
     if ours in FAMILIES:
         colour, marker, share = theme.colours[list(FAMILIES).index(ours)], FAMILIES[ours], 1.0
@@ -65,7 +65,7 @@ def style(results: Results, name: str, theme: Theme) -> Style:
         colour, marker, share = (theme.muted, "D", 0.8) if ours == "control" else (theme.text, "X", 0.85)
     names = ordered(results, [*results["contenders"], name])
     rank = sum(family(results, other) == ours for other in names[: names.index(name)])
-    return Style(mixed(colour, theme.background, share - min(0.6, 0.35 * rank)), marker)
+    return Style(mixed(colour, theme.background, share * max(0.3, 0.65**rank)), marker)
 
 
 def mixed(colour: str, background: str, share: float) -> str:
