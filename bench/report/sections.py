@@ -344,7 +344,7 @@ def environment(results: Results) -> Iterator[Item]:
         [name, *(plain(entry.get(key)) for key in ("state", "reason", "remedy"))]
         for name, entry in results["backends"].items()
     ]
-    yield Table(["backend", "state", "what it says", "remedy"], rows, left=4)
+    yield Table(["backend", "state", "reason", "remedy"], rows, left=4)
 
 
 def skipped(results: Results) -> Iterator[Item]:
@@ -382,12 +382,12 @@ SECTIONS: dict[str, tuple[str, Callable[[Results], Iterator[Item]]]] = {
     "comparison": ("Comparison and control", comparison),
     "accuracy": ("Accuracy", accuracy),
     "curves": ("Loss curves", curves),
-    "crossover": ("Crossover", crossover),
+    "crossover": ("Fastest by width and batch size", crossover),
     "limits": ("Checks on the device", limits),
     "roofline": ("Kernels and roofline", roofline),
     "startup": ("Start-up and memory", startup),
     "method": ("Method", method),
-    "gate": ("Gate", gate),
+    "gate": ("Correctness gate", gate),
     "environment": ("Environment", environment),
     "skipped": ("Left out", skipped),
     "reproduce": ("Reproduce", reproduce),
