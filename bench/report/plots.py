@@ -25,7 +25,7 @@ from fastnn.bench.report.plot_style import (
 )
 from fastnn.bench.report.results import cases, ordered
 from fastnn.bench.report.roofline_plot import roofline
-from fastnn.bench.report.schema import Cell, Comparison, Results
+from fastnn.bench.report.schema import Case, Cell, Comparison, Results, Summary
 from fastnn.bench.verdicts import SAME
 
 from fastnn.plots.figures import TEXT, Theme, dress, legend, new_figure, plain
@@ -50,11 +50,7 @@ def throughput(results: Results, theme: Theme) -> "Figure | None":
     if not rows:
         return None
     names = ordered(results, (name for row in rows for name in row["summary"]))
-    # Samples a second by case and contender: lower quartile, median, upper quartile.
-    rates = [
-        {name: [row["samples"] / took for took in reversed(entry["seconds"])] for name, entry in row["summary"].items()}
-        for row in rows
-    ]
+    rates = [{name: _rates(row, entry) for name, entry in row["summary"].items()} for row in rows]
     medians = [[rate[1] for rate in found.values()] for found in rates]
     logarithmic = any(max(each) > 25 * min(each) for each in medians)  # the shortest bars would vanish
     figure, panels = Panels(rows, names).draw(theme)
@@ -82,6 +78,11 @@ def throughput(results: Results, theme: Theme) -> "Figure | None":
             note(axes, si(median), (max(median, high), y), (5, 0), fontweight=weight)
     figure.supxlabel("training samples a second" + (" (log scale)" if logarithmic else ""))
     return figure
+
+
+def _rates(row: Case, entry: Summary) -> tuple[float, float, float]:
+    """Samples a second: lower quartile, median, upper quartile."""
+    return row["samples"] / entry["seconds"][2], entry["samples_per_second"], row["samples"] / entry["seconds"][0]
 
 
 @themed
