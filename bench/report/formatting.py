@@ -74,7 +74,7 @@ def network(sizes: Sequence[int]) -> str:
 
 
 def case(row: Case | Curves, between: str = ", ") -> str:
-    return between.join([network(row["sizes"]), f"batch {row['batch_size']}", *filter(None, [row["precision"]])])
+    return between.join([network(row["sizes"]), f"batch {row['batch_size']}", *filter(None, [row.get("precision")])])
 
 
 def several(count: int, what: str) -> str:
