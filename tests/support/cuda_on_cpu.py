@@ -274,7 +274,8 @@ def built_once(path):
 def run_compiler(text, *options, kind="c++", source="-"):
     command = [COMPILER, *FLAGS, *options, f"-I{HERE}", "-x", kind, source]
     done = subprocess.run(command, input=text, text=True, capture_output=True, check=False)
-    assert done.returncode == 0, f"{' '.join(command)}:\n{done.stderr}"
+    if done.returncode:  # no AssertionError, by which tests tell that a kernel is wrong
+        raise RuntimeError(f"{' '.join(command)}:\n{done.stderr}")
     return done.stdout
 
 
