@@ -13,7 +13,7 @@ import pytest
 
 from fastnn import DataError, Network
 from fastnn.backends import READY, available_backends
-from fastnn.evaluation import answers
+from fastnn.evaluation import predictions
 from fastnn.samples import as_sample_weight, as_samples, as_targets
 
 X = np.random.default_rng(0).random((120, 12), np.float32)
@@ -136,7 +136,7 @@ def test_answers_are_of_the_library_that_asked(library):
             net.decided_task = 1  # multi-label: an array of 0 and 1
         for say, expected in [
             (net.predict_proba, net.predict_proba(X)),
-            (lambda x, n=net: answers(n, x), net.predict(X)),
+            (lambda x, n=net: predictions(n, x), net.predict(X)),
         ]:
             got = say(x)
             assert type(got) is type(x)
@@ -236,7 +236,7 @@ def test_cupy_takes_what_is_on_its_device_alone(monkeypatch):
 
 def test_answers_stay_on_the_device(device):
     net, x = network(device), Elsewhere(X)
-    outputs, labels = net.predict_proba(x), answers(net, x)
+    outputs, labels = net.predict_proba(x), predictions(net, x)
     assert (type(outputs), type(labels), labels.dtype) == (Elsewhere, Elsewhere, np.int64)
     np.testing.assert_array_equal(outputs.array.view(np.ndarray), net.predict_proba(X))
     np.testing.assert_array_equal(labels.array.view(np.ndarray), net.predict(X))
