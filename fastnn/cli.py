@@ -5,21 +5,15 @@ errors to stderr; nobody sees a traceback for what he can mend himself.
 """
 
 import argparse
-import io
-import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import fastnn
 from fastnn.bench import command, doctor, which
 from fastnn.commands import backends, completion, convert, data, evaluate, plot, predict, sweep, train
-from fastnn.commands.options import INTERRUPTED, UsageError
-from fastnn.console import say
-from fastnn.errors import BackendError, DatasetUnavailableError, FastnnError
+from fastnn.commands.exits import exit_code
 
 __all__ = ["exit_code", "main", "make_parser"]
-
-FAILED, USAGE, UNAVAILABLE = 1, 2, 3
 
 _COMMANDS = {
     "train": (train, "train a network and print its test accuracy"),
@@ -42,40 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def run() -> int:
         options = make_parser().parse_args(arguments)
-        code: int = options.run(options)
-        return code
+        return int(options.run(options))
 
     return exit_code(run)
-
-
-def exit_code(run: Callable[[], int]) -> int:
-    """What `run` returns, or the code of its error, which is told on stderr."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may not be of the encoding of a pipe
-    try:
-        code = run()
-        print(end="", flush=True)  # a command without a console has no stdout
-        return code
-    except SystemExit as error:  # argparse: 0 after --help, 2 for wrong usage
-        return int(error.code or 0)
-    except UsageError as error:
-        return _fail(error, USAGE)
-    except (BackendError, DatasetUnavailableError) as error:
-        return _fail(error, UNAVAILABLE)
-    except BrokenPipeError:  # the reader of a pipe has left: nobody to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except (FastnnError, OSError) as error:
-        return _fail(error, FAILED)
-    except MemoryError:
-        return _fail("out of memory: a smaller network or data set is needed", FAILED)
-    except KeyboardInterrupt:
-        return _fail("interrupted", INTERRUPTED)
-
-
-def _fail(error: object, code: int) -> int:
-    say(error)
-    return code
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -86,6 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog="exit codes: 0 done, 1 failed, 2 wrong usage, 3 backend or data not to be had, 130 interrupted",
     )
     parser.add_argument("--version", action="version", version=f"fastnn {fastnn.__version__}")
+    parser.set_defaults(parser=parser)  # for `fastnn completion`
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, (module, words) in _COMMANDS.items():
         module.add_options(commands.add_parser(name, help=words))

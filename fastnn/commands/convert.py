@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fastnn import interchange
-from fastnn.commands.options import UsageError, usage
+from fastnn.commands.exits import UsageError, usage
+from fastnn.commands.options import known_names
 from fastnn.commands.printing import print_json
 from fastnn.errors import FileFormatError
 from fastnn.file_kinds import file_kind
@@ -40,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     written = ".safetensors, .npz, .onnx, .pt or .pth (a state_dict), or without suffix a folder of .npy files"
     parser.add_argument("target", metavar="OUT", help=f"by its suffix: {written}")
     parser.add_argument("--hidden", metavar="NAME[,NAME...]", help="activations of hidden layers, where IN has none")
-    parser.add_argument("--output", metavar="NAME", help="softmax, sigmoid or identity, where IN does not say")
+    parser.add_argument("--output", metavar="NAME", help=f"{', '.join(known_names('output'))}, where IN does not say")
     parser.add_argument(
         "--order", metavar="NAME,...", help="layers from first to last, where a state_dict has no order"
     )

@@ -2,8 +2,9 @@
 
 import argparse
 
-from fastnn.commands.options import add_common, add_dataset, load_dataset, usage
-from fastnn.commands.printing import backend_json, dataset_json, number, print_json, print_result
+from fastnn.commands.exits import usage
+from fastnn.commands.options import add_common, add_dataset, load_dataset
+from fastnn.commands.printing import backend_json, dataset_json, print_json, print_result, result_json
 from fastnn.network import load
 from fastnn.operations import check_loss
 
@@ -27,10 +28,9 @@ def run(options: argparse.Namespace) -> int:
     result = network.evaluate(dataset.x_test, dataset.y_test, loss=loss)
     if options.json:
         content = {"dataset": dataset_json(dataset), "backend": backend_json(network), "loss": loss}
-        numbers = {"test_accuracy": number(result["accuracy"]), "test_loss": number(result["loss"])}
-        print_json("evaluate", content | numbers)
+        print_json("evaluate", content | result_json(result))
     else:
         print(f"dataset   {dataset.name}: {len(dataset.x_test):,} samples; {dataset.source}")
         print(f"network   {network!r}")
-        print_result(result, None)
+        print_result(result)
     return 0

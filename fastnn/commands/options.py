@@ -1,44 +1,106 @@
-"""Options that several commands have, and what is made of them."""
+"""Options that several commands have, the names that may follow them, and what is made of them."""
 
 import argparse
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any
 
 from fastnn import datasets
+from fastnn.backends import backend_names
+from fastnn.choices import check_choice
+from fastnn.commands.exits import INTERRUPTED, UsageError, usage
 from fastnn.console import say
-from fastnn.errors import DataError
+from fastnn.initializers import INITIALIZERS
+from fastnn.kernels.codes import PRECISIONS
+from fastnn.operations import LOSSES, OPTIMIZERS, hidden_activations, output_activations
+from fastnn.presets import DEFAULTS, PRESETS
+from fastnn.schedules import SCHEDULES
 
-__all__ = ["INTERRUPTED", "UsageError", "add_common", "add_dataset", "load_dataset", "parse_layers", "usage"]
+__all__ = [
+    "HYPERPARAMETERS",
+    "INTERRUPTED",
+    "UsageError",
+    "add_backend",
+    "add_common",
+    "add_dataset",
+    "add_hyperparameters",
+    "known_names",
+    "load_dataset",
+    "parse_layers",
+    "read_preset",
+    "usage",
+]
 
-INTERRUPTED = 130
+HYPERPARAMETERS: dict[str, tuple[type[int] | type[float] | type[str], str]] = {  # name: (type of a value, help)
+    "epochs": (int, "passes over the training data"),
+    "batch_size": (int, "samples of a mini-batch"),
+    "optimizer": (str, "{names}"),
+    "learning_rate": (float, "default: 0.1 for sgd, 0.001 for the others"),
+    "momentum": (float, "of sgd; default: 0"),
+    "weight_decay": (float, "L2, of weights but not of biases; default: 0"),
+    "clip_norm": (float, "scale a gradient of larger norm down to this"),
+    "dropout": (float, "share of hidden units; default: 0"),
+    "hidden": (str, "activation of the hidden layers: {names}"),
+    "output": (str, "activation of the output: {names}"),
+    "loss": (str, "{names}; default: the one that belongs to the output"),
+    "init": (str, "{names}; with arguments as 'uniform(-0.1, 0.1)'"),
+    "schedule": (str, "of the learning rate: {names}; with arguments as 'step(10, 0.1)'"),
+    "dtype": (str, "{names}"),
+}
 
 
-class UsageError(Exception):
-    """An option's value is not one that it can have."""
+def known_names(option: str) -> list[str]:
+    """The names that may follow an option, from the registries; none where it takes something else."""
+    tables = {
+        "backend": backend_names(),
+        "dataset": datasets.DATASETS,
+        "dtype": ("float32", "float64"),
+        "hidden": hidden_activations(),
+        "init": INITIALIZERS,
+        "loss": LOSSES,
+        "optimizer": OPTIMIZERS,
+        "output": output_activations(),
+        "precision": PRECISIONS,
+        "preset": PRESETS,
+        "schedule": SCHEDULES,
+    }
+    return list(tables.get(option, ()))
 
 
-@contextmanager
-def usage() -> Iterator[None]:
-    """While options are turned into objects, a wrong value is the caller's; what is wrong in a file is the file's."""
-    try:
-        yield
-    except DataError:
-        raise
-    except ValueError as error:
-        raise UsageError(error) from error
+def add_hyperparameters(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Options for `HYPERPARAMETERS`, of one value each or, as text, of several."""
+    names = ", ".join(known_names("preset"))
+    parser.add_argument("--preset", help=f"a recipe whose settings the other options change: {names}")
+    for name, (kind, words) in HYPERPARAMETERS.items():
+        words = words.format(names=", ".join(known_names(name)))
+        if DEFAULTS.get(name):
+            words = f"{words}; default: {DEFAULTS[name]}"
+        settings: dict[str, Any] = {"type": kind, "metavar": {int: "N", float: "X"}.get(kind)}
+        parser.add_argument("--" + name.replace("_", "-"), help=words, **{"metavar": "V,..."} if several else settings)
+    parser.add_argument("--nesterov", action="store_true", default=None, help="with momentum, look ahead")
 
 
-def add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--backend", help="numpy, numba, cupy or auto; default: FASTNN_BACKEND, or auto")
+def read_preset(name: str | None) -> dict[str, Any]:
+    """The settings of a preset; none of them without a name."""
+    return dict(PRESETS[check_choice("preset", name, PRESETS)]) if name else {}
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    names = ", ".join(known_names("backend"))
+    parser.add_argument("--backend", help=f"{names}; default: FASTNN_BACKEND, or auto")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: FASTNN_NUM_THREADS, or all")
-    parser.add_argument("--precision", help="of matrix products: bf16, where the backend has it; default: the dtype's")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
+def add_common(parser: argparse.ArgumentParser) -> None:
+    add_backend(parser)
+    names = " or ".join(known_names("precision"))
+    parser.add_argument("--precision", help=f"of matrix products: {names}, where the backend has it; default: dtype's")
+
+
 def add_dataset(parser: argparse.ArgumentParser) -> None:
-    choices = f"{', '.join(datasets.DATASETS)}, a folder of IDX files, an .npz file or a .csv table; default: auto"
-    parser.add_argument("--dataset", default="auto", help=choices)
+    names = ", ".join(known_names("dataset"))
+    words = f"{names}, a folder of IDX files, an .npz file or a .csv table; default: auto"
+    parser.add_argument("--dataset", default="auto", help=words)
 
 
 def parse_layers(text: str) -> list[int]:

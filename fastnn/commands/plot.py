@@ -4,19 +4,21 @@ import argparse
 import os
 import sys
 import webbrowser
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastnn import datasets, plots
 from fastnn.choices import check_choice
-from fastnn.commands.options import UsageError, add_dataset, load_dataset, usage
+from fastnn.commands.exits import UsageError, usage
+from fastnn.commands.options import add_backend, add_dataset, load_dataset
 from fastnn.commands.printing import print_json
 from fastnn.console import say
 from fastnn.errors import DataError
 from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL
-from fastnn.plots.figures import THEMES, save_figure
+from fastnn.plots.figures import THEMES, ThemeName, save_figure
 from fastnn.plots.sources import Source, read_source
+from fastnn.plots.sweep import sweep_panels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,12 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = ["add_options", "run"]
 
-_OF_ANSWERS: dict[str, Any] = {
+_OF_PREDICTIONS: dict[str, Callable[..., "Figure"]] = {
     "matrix": plots.prediction_matrix,
     "misclassified": plots.misclassified,
     "classes": plots.precision_recall,
 }
-_FIGURES = ("curves", *_OF_ANSWERS, "weights")
+_FIGURES = ("curves", *_OF_PREDICTIONS, "weights")
 _SWEEP, _REPORT = "sweep", "report"
 _FORMATS = ("png", "svg")
 
@@ -51,9 +53,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", help=f"{' or '.join(_FORMATS)}; default: that of --out, or png")
     parser.add_argument("--theme", default="light", help=f"{' or '.join(THEMES)}; default: light")
     parser.add_argument("--show", action="store_true", help="open the files, too")
-    parser.add_argument("--backend", help="numpy, numba, cupy or auto; default: FASTNN_BACKEND, or auto")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: FASTNN_NUM_THREADS, or all")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_backend(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
         sources = [read_source(path, options.backend, options.threads) for path in options.sources]
     names = _choose(wanted, sources)
     files = _files([name for name in names if name != _REPORT], options, sources)
-    data = _load_data(options.dataset, sources[0]) if {*names} & {*_OF_ANSWERS, _REPORT} else ()
+    data = _load_data(options.dataset, sources[0]) if {*names} & {*_OF_PREDICTIONS, _REPORT} else ()
     for name, path in files.items():
         figure = _draw(name, sources, data, options.theme)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,27 +132,27 @@ def _load_data(name: str, source: Source) -> tuple[Any, Any]:
     data: datasets.Dataset = load_dataset(name)
     try:
         assert source.network is not None
-        plots.answers(source.network, data.x_test, data.y_test)
+        plots.predictions(source.network, data.x_test, data.y_test)
     except DataError as error:
         raise DataError(f"{data.name} does not fit {source.name}: {error}; choose another with --dataset") from error
     return data.x_test, data.y_test
 
 
-def _draw(name: str, sources: Sequence[Source], data: tuple[Any, ...], theme: str) -> "Figure":
+def _draw(name: str, sources: Sequence[Source], data: tuple[Any, ...], theme: ThemeName) -> "Figure":
+    """A figure that `_obstacle` has nothing against."""
     source = sources[0]
     if source.sweep:
-        from fastnn.plots.sweep import sweep_panels
-
         return sweep_panels(source.sweep, theme=theme)
     if name == "curves":
-        if len(sources) == 1:
-            return plots.curves(source.history, theme=theme)  # type: ignore[arg-type]  # _choose has looked
-        paths = {one.path: one for one in sources}
-        short = len({one.name for one in sources}) == len(paths)
-        return plots.curves({one.name if short else path: one.history for path, one in paths.items()}, theme=theme)  # type: ignore[misc]
+        histories = {one.path: one.history for one in sources if one.history}
+        names = {one.path: one.name for one in sources}
+        if len({*names.values()}) == len(names):  # else the whole paths tell them apart
+            histories = {names[path]: history for path, history in histories.items()}
+        return plots.curves(histories if len(sources) > 1 else next(iter(histories.values())), theme=theme)
+    assert source.network is not None
     if name == "weights":
-        return plots.weights(source.network, theme=theme)  # type: ignore[arg-type]
-    return _OF_ANSWERS[name](source.network, *data, theme=theme)
+        return plots.weights(source.network, theme=theme)
+    return _OF_PREDICTIONS[name](source.network, *data, theme=theme)
 
 
 # ---- where to ----

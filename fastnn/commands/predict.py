@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn.commands.options import UsageError, add_common, usage
+from fastnn.commands.exits import UsageError, usage
+from fastnn.commands.options import add_common
 from fastnn.commands.printing import plural, print_json
 from fastnn.console import say
 from fastnn.errors import DataError, MissingLibraryError
@@ -53,8 +54,8 @@ def run(options: argparse.Namespace) -> int:
     report = _Report(network, reader, printing=not options.json)
     for batch in reader.batches():
         pixels = np.stack([image.sample.pixels for image in batch])
-        answers, outputs = network.predict(pixels), network.predict_proba(pixels)
-        for image, prediction, output in zip(batch, answers, outputs, strict=True):
+        predictions, outputs = network.predict(pixels), network.predict_proba(pixels)
+        for image, prediction, output in zip(batch, predictions, outputs, strict=True):
             report.add(image, prediction, output)
             if explanation:
                 explanation.add(image.sample, prediction, output)
@@ -108,10 +109,8 @@ class _Reader:
                     path, self._n_features, options.ink, prepare=not options.as_is, thumbnail=self._thumbnails
                 ):
                     if sample.digits > 1:
-                        words = (
-                            f"the ink falls into {sample.digits} parts side by side; taken for one digit all the same"
-                        )
-                        say(f"{sample.name}: {words}")
+                        words = f"the ink falls into {sample.digits} parts side by side"
+                        say(f"{sample.name}: {words}; taken for one digit all the same")
                     yield _Image(sample, target)
             except MissingLibraryError:
                 raise
@@ -123,7 +122,7 @@ class _Reader:
 
 
 class _Report:
-    """The answers: a line each as they come, or all of them as JSON; and how many are right."""
+    """The predictions: a line each as they come, or all of them as JSON; and how many are right."""
 
     def __init__(self, network: Network, reader: _Reader, printing: bool) -> None:
         self._network, self._reader, self._printing = network, reader, printing
@@ -179,12 +178,10 @@ class _Report:
         if not self._chooses:
             print(f"{image.sample.name:{width}}  {_in_words(prediction, self._network.task)}")
             return
-        shown = (lambda value: f"{100 * value:.1f} %") if self._is_probability else (lambda value: f"{value:.3f}")
         first = int(prediction)
         second = int(np.argmax(np.where(np.arange(len(values)) == first, -np.inf, values)))
-        line = (
-            f"{image.sample.name:{width}}  {first:10}  {shown(values[first]):>10}  {second} ({shown(values[second])})"
-        )
+        shown = [f"{100 * values[i]:.1f} %" if self._is_probability else f"{values[i]:.3f}" for i in (first, second)]
+        line = f"{image.sample.name:{width}}  {first:10}  {shown[0]:>10}  {second} ({shown[1]})"
         target = "" if image.target in (None, first) else f"  is {image.target}"
         print(line + target)
 

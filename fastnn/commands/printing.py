@@ -5,12 +5,25 @@ import math
 from typing import Any
 
 from fastnn import datasets
+from fastnn.backends import BackendChoice
 from fastnn.network import Network
 
-__all__ = ["SCHEMA_VERSION", "backend_json", "dataset_json", "number", "plural", "print_json", "print_result"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "backend_json",
+    "dataset_json",
+    "plural",
+    "print_backend",
+    "print_dataset",
+    "print_json",
+    "print_result",
+    "result_json",
+]
 
 SCHEMA_VERSION = 1
 """Of the JSON that commands print: raised when a field changes its meaning or goes."""
+
+Result = dict[str, float] | None  # of `Network.evaluate`, if it was tested
 
 
 def print_json(command: str, content: dict[str, Any]) -> None:
@@ -39,15 +52,24 @@ def backend_json(network: Network) -> dict[str, Any]:
     }
 
 
-def number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def result_json(result: Result) -> dict[str, Any]:
+    values = {f"test_{name}": (result or {}).get(name, math.nan) for name in ("accuracy", "loss")}
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
 def plural(n: int, what: str) -> str:
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
-def print_result(result: dict[str, float] | None, saved: str | None) -> None:
+def print_dataset(dataset: datasets.Dataset) -> None:
+    print(f"dataset   {dataset.name}: {len(dataset.x_train):,} + {len(dataset.x_test):,} samples; {dataset.source}")
+
+
+def print_backend(choice: BackendChoice, more: str = "") -> None:
+    print(f"backend   {choice.name}, by {choice.origin}; {choice.reason}{more}")
+
+
+def print_result(result: Result, saved: str | None = None) -> None:
     if result:
         accuracy = "none (regression)" if math.isnan(result["accuracy"]) else f"{100 * result['accuracy']:.2f} %"
         print(f"\ntest accuracy  {accuracy}\ntest loss      {result['loss']:.5f}")

@@ -5,15 +5,23 @@ import re
 from pathlib import Path
 from typing import Any
 
-from fastnn import datasets
 from fastnn.arguments import check_count, check_seed
-from fastnn.backends import BackendChoice, resolve_backend
-from fastnn.choices import check_choice
-from fastnn.commands.options import INTERRUPTED, add_common, add_dataset, load_dataset, usage
-from fastnn.commands.printing import backend_json, dataset_json, number, plural, print_json, print_result
+from fastnn.backends import resolve_backend
+from fastnn.commands import printing
+from fastnn.commands.exits import INTERRUPTED, usage
+from fastnn.commands.options import (
+    HYPERPARAMETERS,
+    add_common,
+    add_dataset,
+    add_hyperparameters,
+    load_dataset,
+    read_preset,
+)
+from fastnn.commands.printing import plural
 from fastnn.errors import DivergedError
 from fastnn.optional import require_matplotlib
-from fastnn.presets import PRESETS
+from fastnn.plots.figures import find_theme, save_figure
+from fastnn.plots.sweep import sweep_panels
 from fastnn.storage import check_writable
 from fastnn.sweeps import sweep
 from fastnn.sweeps.hyperparameters import SHARES, WHOLE, list_settings
@@ -21,24 +29,11 @@ from fastnn.sweeps.ranking import Sweep, check_suffix
 
 __all__ = ["add_options", "run"]
 
-_OPTIONS = {  # hyperparameter: (kind of its values, help)
-    "learning_rate": (float, "default: 0.1 for sgd, 0.001 for the others"),
+_SHAPE = {
     "width": (str, "hidden units; 128-64 are two layers; default: 128"),
     "depth": (int, "hidden layers of that width; default: 1"),
-    "batch_size": (int, "default: 64"),
-    "epochs": (int, "default: 5"),
-    "optimizer": (str, "sgd, rmsprop, adam, adamw; default: sgd"),
-    "momentum": (float, "of sgd; default: 0"),
-    "weight_decay": (float, "L2, of weights but not of biases; default: 0"),
-    "clip_norm": (float, "scale a gradient of larger norm down to this"),
-    "dropout": (float, "share of hidden units; default: 0"),
-    "hidden": (str, "activation of the hidden layers; default: relu"),
-    "output": (str, "activation of the output; default: softmax"),
-    "loss": (str, "default: the one that belongs to the output"),
-    "init": (str, "he, xavier, lecun, 'uniform(-0.1, 0.1)', 'normal(0.05)'; default: he"),
-    "schedule": (str, "constant, 'exponential(0.999)', 'step(10, 0.1)', cosine; default: constant"),
-    "dtype": (str, "float32 or float64; default: float32"),
 }
+_OPTIONS = _SHAPE | HYPERPARAMETERS
 _FIGURES = (".png", ".svg", ".pdf")
 
 
@@ -49,10 +44,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "LOW..HIGH; rank them by accuracy on a part held out of the training data; test the best."
     )
     add_dataset(parser)
-    parser.add_argument("--preset", help=f"a recipe whose settings the other options change: {', '.join(PRESETS)}")
-    for name, (_, words) in _OPTIONS.items():
+    for name, (_, words) in _SHAPE.items():
         parser.add_argument(_option(name), metavar="V,...", help=words)
-    parser.add_argument("--nesterov", action="store_true", default=None, help="with momentum, look ahead")
+    add_hyperparameters(parser, several=True)
     parser.add_argument("--random", type=int, metavar="N", help="draw N settings instead of trying all")
     parser.add_argument("--repeats", type=int, metavar="N", default=1, help="seeds a setting; default: 1")
     parser.add_argument("--seed", type=int, metavar="N", help="the first of them, and that of the draws; default: 0")
@@ -77,7 +71,11 @@ def run(options: argparse.Namespace) -> int:
     choice = resolve_backend(options.backend)
     dataset = load_dataset(options.dataset)
     if not options.json:
-        _print_head(dataset, choice, settings, fixed, options.repeats)
+        printing.print_dataset(dataset)
+        printing.print_backend(choice)
+        print(f"fixed     {_words(fixed) or 'nothing; the rest are defaults'}")
+        seeds, runs = plural(options.repeats, "seed"), plural(len(settings) * options.repeats, "run")
+        print(f"sweep     {plural(len(settings), 'setting')}, {seeds} each: {runs}", flush=True)
     with usage():
         result = sweep(
             space,
@@ -93,10 +91,25 @@ def run(options: argparse.Namespace) -> int:
             verbose=True,
             **fixed,
         )
-    _write_files(result, options)
-    test = None if result.interrupted else _test(result, dataset)
+    if options.out:
+        result.save(options.out)
+    if options.save_best and result.network:
+        result.network.save(options.save_best)
+    if options.plot and result.best:
+        save_figure(sweep_panels(result, theme=options.theme), Path(options.plot))
+    test = None
+    if result.best and result.network and not result.interrupted:  # the one look at the test data
+        loss = (result.fixed | result.best.settings).get("loss")
+        test = result.network.evaluate(dataset.x_test, dataset.y_test, loss=loss)
     if options.json:
-        print_json("sweep", _json(result, dataset, choice, test, options.save_best))
+        backend = result.network and printing.backend_json(result.network)
+        content = {
+            "dataset": printing.dataset_json(dataset),
+            "backend": backend and backend | {"origin": choice.origin, "reason": choice.reason},
+            "sweep": result.to_dict(),
+            "best": result.best and result.best.settings,
+        }
+        printing.print_json("sweep", content | printing.result_json(test) | {"saved": options.save_best})
     else:
         _print_result(result, test, options.save_best)
     if result.best is None and not result.interrupted:
@@ -110,7 +123,7 @@ def _option(name: str) -> str:
 
 def _read_space(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     """Hyperparameters with several values, and those with one; the preset's among these."""
-    preset = dict(PRESETS[check_choice("preset", options.preset, PRESETS)]) if options.preset else {}
+    preset = read_preset(options.preset)
     if "layers" in preset:
         preset["width"] = "-".join(map(str, preset.pop("layers")[1:-1]))
     given = {name: _read_values(name, text) for name in _OPTIONS if (text := getattr(options, name)) is not None}
@@ -159,8 +172,6 @@ def _check_targets(options: argparse.Namespace) -> None:
         if options.out:
             check_suffix(options.out)
         if options.plot:
-            from fastnn.plots.figures import find_theme
-
             check_suffix(options.plot, _FIGURES)
             find_theme(options.theme)
             require_matplotlib()
@@ -169,48 +180,11 @@ def _check_targets(options: argparse.Namespace) -> None:
             check_writable(path)
 
 
-def _test(result: Sweep, dataset: datasets.Dataset) -> dict[str, float] | None:
-    """Loss and accuracy of the best network; the one look at the test data."""
-    if result.best is None or result.network is None:
-        return None
-    loss = (result.fixed | result.best.settings).get("loss")
-    return result.network.evaluate(dataset.x_test, dataset.y_test, loss=loss)
-
-
-def _write_files(result: Sweep, options: argparse.Namespace) -> None:
-    if options.out:
-        result.save(options.out)
-    if options.save_best and result.network:
-        result.network.save(options.save_best)
-    if options.plot and result.best:
-        from fastnn.plots.figures import save_figure
-        from fastnn.plots.sweep import sweep_panels
-
-        save_figure(sweep_panels(result, theme=options.theme), Path(options.plot))
-
-
-def _print_head(
-    dataset: datasets.Dataset,
-    choice: BackendChoice,
-    settings: list[dict[str, Any]],
-    fixed: dict[str, Any],
-    repeats: int,
-) -> None:
-    counts = f"{len(dataset.x_train):,} + {len(dataset.x_test):,} samples"
-    runs = (
-        f"{plural(len(settings), 'setting')}, {plural(repeats, 'seed')} each: {plural(len(settings) * repeats, 'run')}"
-    )
-    print(f"dataset   {dataset.name}: {counts}; {dataset.source}")
-    print(f"backend   {choice.name}, by {choice.origin}; {choice.reason}")
-    print(f"fixed     {_words(fixed) or 'nothing; the rest are defaults'}")
-    print(f"sweep     {runs}", flush=True)
-
-
 def _words(settings: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in settings.items())
 
 
-def _print_result(result: Sweep, test: dict[str, float] | None, saved: str | None) -> None:
+def _print_result(result: Sweep, test: printing.Result, saved: str | None) -> None:
     print(f"          {result.way}; {result.seconds:.1f} s in all\n\n{result.table()}")
     if result.interrupted:
         print("interrupted: the settings above are those that were tried; nothing was tested")
@@ -219,22 +193,4 @@ def _print_result(result: Sweep, test: dict[str, float] | None, saved: str | Non
         print(f"\nbest      {_words(best.settings)}")
         if test:
             print(f"          its network of seed {network.seed}, on test data that had no part in the choice:")
-        print_result(test, saved)
-
-
-def _json(
-    result: Sweep,
-    dataset: datasets.Dataset,
-    choice: BackendChoice,
-    test: dict[str, float] | None,
-    saved: str | None,
-) -> dict[str, Any]:
-    return {
-        "dataset": dataset_json(dataset),
-        "backend": result.network and backend_json(result.network) | {"origin": choice.origin, "reason": choice.reason},
-        "sweep": result.to_dict(),
-        "best": result.best and result.best.settings,
-        "test_accuracy": test and number(test["accuracy"]),
-        "test_loss": test and number(test["loss"]),
-        "saved": saved,
-    }
+        printing.print_result(test, saved)

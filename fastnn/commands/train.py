@@ -3,29 +3,30 @@
 import argparse
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from fastnn import datasets
 from fastnn.arguments import check_count, check_finite
 from fastnn.callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, TensorBoard
-from fastnn.choices import check_choice, parse_choice
+from fastnn.choices import parse_choice
+from fastnn.commands import printing
+from fastnn.commands.exits import INTERRUPTED, UsageError, usage
 from fastnn.commands.options import (
-    INTERRUPTED,
-    UsageError,
     add_common,
     add_dataset,
+    add_hyperparameters,
     load_dataset,
     parse_layers,
-    usage,
+    read_preset,
 )
-from fastnn.commands.printing import backend_json, dataset_json, number, plural, print_json, print_result
 from fastnn.datasets.holding_out import hold_out
 from fastnn.errors import DivergedError
 from fastnn.history import History
 from fastnn.network import Network
 from fastnn.operations import OPTIMIZERS, Optimizer, check_loss
 from fastnn.plots import Live
-from fastnn.presets import DEFAULTS, PRESETS
+from fastnn.presets import DEFAULTS
 from fastnn.schedules import as_schedule
 from fastnn.storage import check_writable, load_state
 
@@ -37,23 +38,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_dataset(parser)
     parser.set_defaults(dataset=None)  # so that it is known whether it was given
     parser.add_argument("--validation", type=float, metavar="X", help="share of the training samples that is held out")
-    parser.add_argument("--preset", help=f"a recipe whose settings the other options change: {', '.join(PRESETS)}")
     parser.add_argument("--layers", metavar="N,N,...", help="features, hidden units, classes; default: 784,128,10")
-    parser.add_argument("--hidden", help="activation of the hidden layers; default: relu")
-    parser.add_argument("--output", help="activation of the output; default: softmax")
-    parser.add_argument("--loss", help="default: the one that belongs to the output")
-    parser.add_argument("--init", help="he, xavier, lecun, 'uniform(-0.1, 0.1)', 'normal(0.05)'; default: he")
-    parser.add_argument("--dtype", help="float32 or float64; default: float32")
-    parser.add_argument("--epochs", type=int, metavar="N", help="default: 5")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="default: 64")
-    parser.add_argument("--optimizer", help="sgd, rmsprop, adam, adamw; default: sgd")
-    parser.add_argument("--learning-rate", type=float, metavar="X", help="default: 0.1 for sgd, 0.001 for the others")
-    parser.add_argument("--momentum", type=float, metavar="X", help="of sgd; default: 0")
-    parser.add_argument("--nesterov", action="store_true", default=None, help="with momentum, look ahead")
-    parser.add_argument("--weight-decay", type=float, metavar="X", help="L2, of weights but not of biases; default: 0")
-    parser.add_argument("--clip-norm", type=float, metavar="X", help="scale a gradient of larger norm down to this")
-    parser.add_argument("--dropout", type=float, metavar="X", help="share of hidden units; default: 0")
-    parser.add_argument("--schedule", help="constant, 'exponential(0.999)', 'step(10, 0.1)', cosine; default: constant")
+    add_hyperparameters(parser)
     parser.add_argument("--seed", type=int, metavar="N", help="of weights, sample order and dropout; default: 0")
     parser.add_argument(
         "--patience", type=int, metavar="N", help="stop after N epochs without a better validation loss"
@@ -86,29 +72,41 @@ def run(options: argparse.Namespace) -> int:
     if options.save:
         check_writable(options.save)
     dataset = load_dataset(settings["dataset"])
-    (x, y), validation = _split(dataset, settings)
+    training, validation = _split(dataset, settings)
     if not options.json:
-        _print_head(network, dataset, settings, optimizer, loss)
+        printing.print_dataset(dataset)
+        print(f"network   {network!r}")
+        printing.print_backend(network.backend_choice, f"; {printing.plural(network.threads, 'thread')}")
+        epochs, batches = printing.plural(fit["epochs"], "epoch"), f"batches of {fit['batch_size']}"
+        print(f"training  {epochs}, {batches}, {loss}, {optimizer}, schedule {settings['schedule']}", flush=True)
     interrupted = False
     try:
         with usage():
-            network.fit(x, y, validation_data=validation, **fit)
+            network.fit(*training, validation_data=validation, **fit)
     except KeyboardInterrupt:
         interrupted = True
     except DivergedError:
         if network.history and network.history.epochs:
-            _save(network, options)
+            if options.save:
+                network.save(options.save)
             if not options.json:
                 _print_history(network.history)
         raise
     result = None if interrupted else network.evaluate(dataset.x_test, dataset.y_test, loss=loss)
-    _save(network, options)
+    if options.save:
+        network.save(options.save)
     assert network.history is not None
     if options.json:
-        print_json("train", _train_json(network, dataset, settings, optimizer, loss, result, options.save))
+        content = {
+            "dataset": printing.dataset_json(dataset),
+            "backend": printing.backend_json(network),
+            "settings": settings | {"loss": loss, "optimizer": {"name": type(optimizer).__name__} | vars(optimizer)},
+            "history": network.history.to_dict(),
+        }
+        printing.print_json("train", content | printing.result_json(result) | {"saved": options.save})
     else:
         _print_history(network.history)
-        print_result(result, options.save)
+        printing.print_result(result, options.save)
     return INTERRUPTED if interrupted else 0
 
 
@@ -121,11 +119,10 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
             raise UsageError(
                 f"{checkpoint} was not written by `fastnn train`: go on with it by Network.fit(resume=...)"
             )
-        preset = PRESETS[check_choice("preset", options.preset, PRESETS)] if options.preset else {}
         given = {k: v for k, v in vars(options).items() if k in DEFAULTS and v is not None}
         if "layers" in given:
             given["layers"] = parse_layers(given["layers"])
-    return DEFAULTS | before | preset | given
+        return DEFAULTS | before | read_preset(options.preset) | given
 
 
 def _checkpoint(options: argparse.Namespace) -> str | None:
@@ -154,47 +151,29 @@ def _make_callbacks(settings: dict[str, Any], options: argparse.Namespace) -> li
     return callbacks
 
 
-def _split(dataset: datasets.Dataset, settings: dict[str, Any]) -> tuple[tuple[Any, Any], tuple[Any, Any] | None]:
+def _split(dataset: datasets.Dataset, settings: dict[str, Any]) -> tuple[Sequence[Any], tuple[Any, ...] | None]:
     """What is learned from, and what is held out to validate with."""
-    x, y, share = dataset.x_train, dataset.y_train, settings["validation"]
-    if not share:
-        return (x, y), None
-    training, held_out = hold_out((x, y), share, settings["seed"] or 0, labels=y)
-    return (training[0], training[1]), (held_out[0], held_out[1])
+    data = (dataset.x_train, dataset.y_train)
+    if not settings["validation"]:
+        return data, None
+    training, held_out = hold_out(data, settings["validation"], settings["seed"] or 0, labels=dataset.y_train)
+    return training, tuple(held_out)
 
 
 def _make_network(settings: dict[str, Any], options: argparse.Namespace) -> Network:
     names = ("hidden", "output", "bias", "init", "dropout", "dtype", "seed", "scale", "shift")
-    arguments = {name: settings[name] for name in names}
     own = {name: getattr(options, name) for name in ("backend", "threads", "precision")}
-    return Network(settings["layers"], **own, **arguments)
+    return Network(settings["layers"], **own, **{name: settings[name] for name in names})
 
 
 def _make_optimizer(settings: dict[str, Any]) -> Optimizer:
-    optimizer = parse_choice("optimizer", settings["optimizer"], OPTIMIZERS)
+    optimizer: Optimizer = parse_choice("optimizer", settings["optimizer"], OPTIMIZERS)
     names = ("learning_rate", "momentum", "nesterov", "weight_decay", "clip_norm")
     given = {name: settings[name] for name in names if settings[name] is not None}
     unknown = [name for name in given if not hasattr(optimizer, name)]
     if unknown:
         raise ValueError(f"{settings['optimizer']} takes no {' or '.join(unknown)}")
-    return dataclasses.replace(optimizer, **given)
-
-
-def _save(network: Network, options: argparse.Namespace) -> None:
-    if options.save:
-        network.save(options.save)
-
-
-def _print_head(
-    network: Network, dataset: datasets.Dataset, settings: dict[str, Any], optimizer: Optimizer, loss: str
-) -> None:
-    choice = network.backend_choice
-    counts = f"{len(dataset.x_train):,} + {len(dataset.x_test):,} samples"
-    print(f"dataset   {dataset.name}: {counts}; {dataset.source}")
-    print(f"network   {network!r}")
-    print(f"backend   {choice.name}, by {choice.origin}; {choice.reason}; {plural(network.threads, 'thread')}")
-    epochs, batch = plural(settings["epochs"], "epoch"), settings["batch_size"]
-    print(f"training  {epochs}, batches of {batch}, {loss}, {optimizer}, schedule {settings['schedule']}", flush=True)
+    return dataclasses.replace(optimizer, **given)  # type: ignore[type-var]  # every optimizer is a dataclass
 
 
 def _print_history(history: History) -> None:
@@ -206,24 +185,3 @@ def _print_history(history: History) -> None:
         if history.val_loss:
             row += f"  {history.val_loss[i]:8.5f}  {history.val_accuracy[i]:12.4f}"
         print(f"{row}  {history.seconds[i]:7.3f}{partial}")
-
-
-def _train_json(
-    network: Network,
-    dataset: datasets.Dataset,
-    settings: dict[str, Any],
-    optimizer: Optimizer,
-    loss: str,
-    result: dict[str, float] | None,
-    saved: str | None,
-) -> dict[str, Any]:
-    assert network.history is not None
-    return {
-        "dataset": dataset_json(dataset),
-        "backend": backend_json(network),
-        "settings": settings | {"loss": loss, "optimizer": {"name": type(optimizer).__name__} | vars(optimizer)},
-        "history": network.history.to_dict(),
-        "test_accuracy": result and number(result["accuracy"]),
-        "test_loss": result and number(result["loss"]),
-        "saved": saved,
-    }

@@ -8,20 +8,19 @@ to a file. matplotlib is an extra: ``pip install 'fastnn-mlp[plot]'``. The comma
 >>> figure.savefig("weights.png")  # doctest: +SKIP
 """
 
-from fastnn.plots.answers import Answers, ClassReport, Mistakes, answers, class_report, mistakes
 from fastnn.plots.classes import precision_recall
 from fastnn.plots.curves import curves
 from fastnn.plots.live import Live
 from fastnn.plots.matrix import confusion_matrix, prediction_matrix
 from fastnn.plots.misclassified import misclassified
+from fastnn.plots.predictions import ClassReport, Mistakes, Predictions, class_report, mistakes, predictions
 from fastnn.plots.weights import unit_importance, weights
 
 __all__ = [
-    "Answers",
     "ClassReport",
     "Live",
     "Mistakes",
-    "answers",
+    "Predictions",
     "class_report",
     "confusion_matrix",
     "curves",
@@ -29,6 +28,7 @@ __all__ = [
     "mistakes",
     "precision_recall",
     "prediction_matrix",
+    "predictions",
     "unit_importance",
     "weights",
 ]

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.plots.answers import ClassReport, class_report
-from fastnn.plots.figures import SMALL, Theme, dress, find_theme, legend, new_figure, plain
+from fastnn.plots.figures import SMALL, Theme, ThemeName, dress, find_theme, legend, new_figure, plain
+from fastnn.plots.predictions import ClassReport, class_report
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from fastnn.network import Network
@@ -17,7 +18,7 @@ __all__ = ["precision_recall"]
 
 
 def precision_recall(
-    network: "Network", x: Any, y: Any, *, names: Sequence[str] | None = None, theme: str = "light"
+    network: "Network", x: Any, y: Any, *, names: Sequence[str] | None = None, theme: ThemeName = "light"
 ) -> "Figure":
     """Precision and recall of each class as dots, F1 and the number of samples beside them.
 
@@ -50,48 +51,34 @@ def precision_recall(
     axes.set_ylim(n - 0.4, -0.6)
     _dots(axes, report, look)
     _columns(axes, report, look)
-    axes.set_xlabel("precision and recall in %")
-    axes.set_ylabel("class")
+    axes.set(xlabel="precision and recall in %", ylabel="class")
     legend(figure, look)
     return figure
 
 
-def _dots(axes: Any, report: ClassReport, theme: Theme) -> None:
+def _dots(axes: "Axes", report: ClassReport, theme: Theme) -> None:
     rows = np.arange(len(report.names))
     precision, recall = 100 * report.precision, 100 * report.recall
     axes.hlines(rows, np.fmin(precision, recall), np.fmax(precision, recall), color=theme.muted, linewidth=1.2)
-    axes.plot(
-        precision,
-        rows,
-        "o",
-        color=theme.colours[0],
-        markersize=8,
-        label="precision: share of its predictions that are right",
-    )
-    axes.plot(
-        recall,
-        rows,
-        "D",
-        mfc="none",
-        mec=theme.colours[1],
-        markersize=7,
-        mew=1.6,
-        label="recall: share of its samples that are found",
-    )
+    blue, orange, *_ = theme.colours
+    label = "precision: share of its predictions that are right"
+    axes.plot(precision, rows, "o", color=blue, markersize=8, label=label)
+    label = "recall: share of its samples that are found"
+    axes.plot(recall, rows, "D", mfc="none", mec=orange, markersize=7, mew=1.6, label=label)
     known = np.concatenate([precision, recall])
     known = known[np.isfinite(known)]
     low, high = (known.min(), known.max()) if known.size else (0.0, 100.0)
-    room = 0.06 * (high - low) + 0.1
-    axes.set_xlim(max(low - room, -2), min(high + room, 102))
+    margin = 0.06 * (high - low) + 0.1
+    axes.set_xlim(max(low - margin, -2), min(high + margin, 102))
 
 
-def _columns(axes: Any, report: ClassReport, theme: Theme) -> None:
+def _columns(axes: "Axes", report: ClassReport, theme: Theme) -> None:
     """F1 and the number of samples, right of the frame."""
     lines: list[tuple[float, str, str, str]] = [(-0.85, "F1", "samples", theme.muted)]
     for i, (f1, support) in enumerate(zip(report.f1, report.support, strict=True)):
         lines.append((i, "-" if np.isnan(f1) else f"{100 * f1:.2f} %", f"{support:,}", theme.text))
     look: dict[str, Any] = {"va": "center", "ha": "right", "fontsize": SMALL, "annotation_clip": False}
+    look |= {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
     for row, *words, colour in lines:
         for text, points in zip(words, (55, 105), strict=True):
-            place = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
-            axes.annotate(text, (1, row), (points, 0), color=colour, **place, **look)
+            axes.annotate(text, (1, row), (points, 0), color=colour, **look)

@@ -2,19 +2,22 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from fastnn.errors import DataError
 from fastnn.history import History
-from fastnn.plots.figures import SMALL, Theme, dress, find_theme, legend, new_figure, plain
+from fastnn.plots.figures import Theme, ThemeName, dress, find_theme, legend, log_axis, new_figure, plain, remark
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["curves"]
 
+Quantity = Literal["loss", "accuracy"]
 _FEW = 30  # epochs that are marked one by one
 _LOOKS: dict[str, dict[str, Any]] = {  # of the lines, and of the keys in the legend
     "training": {"marker": "o", "markersize": 4, "linestyle": "-", "linewidth": 1.6},
@@ -25,7 +28,7 @@ _LOOKS: dict[str, dict[str, Any]] = {  # of the lines, and of the keys in the le
 }
 
 
-def curves(histories: History | Sequence[History] | Mapping[str, History], *, theme: str = "light") -> "Figure":
+def curves(histories: History | Sequence[History] | Mapping[str, History], *, theme: ThemeName = "light") -> "Figure":
     """Loss and accuracy of one run or several, epoch by epoch; the learning rate below, if it changes.
 
     Training is a solid line, validation a dashed one; a ring marks the best epoch, by validation where there is such
@@ -58,7 +61,9 @@ def curves(histories: History | Sequence[History] | Mapping[str, History], *, th
     ['loss', 'accuracy in %']
     """
     look, runs = find_theme(theme), _named(histories)
-    quantities = ["loss"] + ["accuracy"] * any(np.isfinite(run.accuracy).any() for run in runs.values())
+    quantities: list[Quantity] = ["loss"]
+    if any(np.isfinite(run.accuracy).any() for run in runs.values()):
+        quantities.append("accuracy")
     rate_changes = any(len({rate for rate in run.learning_rate if math.isfinite(rate)}) > 1 for run in runs.values())
     figure = new_figure(look, 4.6 * len(quantities) + 0.4, 3.6 + 1.3 * rate_changes)
     rows = figure.add_gridspec(1 + rate_changes, len(quantities), height_ratios=[3, 1] if rate_changes else [1])
@@ -85,32 +90,37 @@ def _named(histories: History | Sequence[History] | Mapping[str, History]) -> di
     return dict(histories)
 
 
-def _panel(axes: Any, quantity: str, runs: Mapping[str, History], theme: Theme) -> None:
+def _panel(axes: "Axes", quantity: Quantity, runs: Mapping[str, History], theme: Theme) -> None:
     percent = quantity == "accuracy"
     logarithmic = quantity == "loss" and _is_wide(runs)
     dress(axes, theme, "accuracy in %" if percent else f"loss{' (log scale)' if logarithmic else ''}")
     for i, run in enumerate(runs.values()):
-        colours = _colours(i, len(runs), theme)
+        own = theme.colours[i % len(theme.colours)]  # a single run has two colours, several have one each
+        colours = dict(zip(_LOOKS, (own, own) if len(runs) > 1 else theme.colours, strict=False))
         for name, kind in ((quantity, "training"), (f"val_{quantity}", "validation")):
             values = np.array(getattr(run, name), float) * (100 if percent else 1)
             _line(axes, values, run.finished_epochs, name, _LOOKS[kind] | {"color": colours[kind]}, theme)
-        _mark_best(axes, run, quantity, colours, theme if len(runs) == 1 else None)
+        best = run.best_epoch(quantity)
+        if best and run.epochs > 1:
+            epoch, value, kind = best
+            value *= 100 if percent else 1
+            axes.plot(epoch, value, **_LOOKS["best"], color=colours[kind], gid=f"best {quantity}")
+            if len(runs) == 1:
+                remark(axes, f"best {kind}: {f'{value:.2f} %' if percent else f'{value:.4g}'}, epoch {epoch}", theme)
         if run.diverged:
             axes.axvline(run.epochs + 1, color=theme.muted, **_LOOKS["diverged"])
     if logarithmic:
-        _log_scale(axes)
+        axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        log_axis(axes.yaxis, (1, 2, 5) if high < 1000 * low else (1,))
     elif not percent:
         axes.set_ylim(bottom=0)
     _epoch_axis(axes, runs)
 
 
-def _colours(i: int, n: int, theme: Theme) -> dict[str, str]:
-    """A single run has a colour for training and one for validation; several have one each."""
-    own = theme.colours[i % len(theme.colours)]
-    return dict(zip(("training", "validation"), (own, own) if n > 1 else theme.colours, strict=False))
-
-
-def _line(axes: Any, values: np.ndarray, finished: int, name: str, look: dict[str, Any], theme: Theme) -> None:
+def _line(
+    axes: "Axes", values: npt.NDArray[np.float64], finished: int, name: str, look: dict[str, Any], theme: Theme
+) -> None:
     """A quantity of a run: whole epochs, then the part of an epoch at the end of an interrupted one."""
     epochs = np.arange(1, len(values) + 1)
     marker = look["marker"] if len(values) <= _FEW else ""
@@ -121,19 +131,6 @@ def _line(axes: Any, values: np.ndarray, finished: int, name: str, look: dict[st
         axes.plot(epochs[start:], values[start:], **look, gid=f"{name}, interrupted")
 
 
-def _mark_best(axes: Any, run: History, quantity: str, colours: Mapping[str, str], theme: Theme | None) -> None:
-    """A ring around the best epoch, and its value above the panel if there is a theme for words."""
-    best = run.best_epoch(quantity)
-    if best is None or run.epochs == 1:
-        return
-    epoch, value, kind = best
-    percent = quantity == "accuracy"
-    axes.plot(epoch, value * (100 if percent else 1), **_LOOKS["best"], color=colours[kind], gid=f"best {quantity}")
-    if theme:
-        words = f"best {kind}: {f'{100 * value:.2f} %' if percent else f'{value:.4g}'}, epoch {epoch}"
-        axes.set_title(words, loc="right", fontsize=SMALL, color=theme.muted)
-
-
 def _is_wide(runs: Mapping[str, History]) -> bool:
     """Whether on a linear scale the small losses would lie on the axis."""
     values = np.concatenate([np.array([*run.loss, *run.val_loss], float) for run in runs.values()])
@@ -141,18 +138,7 @@ def _is_wide(runs: Mapping[str, History]) -> bool:
     return bool(values.size and 0 < 50 * values.min() < values.max())
 
 
-def _log_scale(axes: Any) -> None:
-    """Plain numbers at each decade, and at 2 and 5 where there are few."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _epoch_axis(axes: Any, runs: Mapping[str, History]) -> None:
+def _epoch_axis(axes: "Axes", runs: Mapping[str, History]) -> None:
     from matplotlib.ticker import MaxNLocator
 
     last = max(run.epochs + run.diverged for run in runs.values())
@@ -162,7 +148,7 @@ def _epoch_axis(axes: Any, runs: Mapping[str, History]) -> None:
     axes.set_xlabel("epoch")
 
 
-def _learning_rates(axes: Any, runs: Mapping[str, History], theme: Theme) -> None:
+def _learning_rates(axes: "Axes", runs: Mapping[str, History], theme: Theme) -> None:
     dress(axes, theme, "learning rate")
     for i, run in enumerate(runs.values()):
         colour = theme.muted if len(runs) == 1 else theme.colours[i % len(theme.colours)]
@@ -177,22 +163,19 @@ def _legend(figure: "Figure", runs: Mapping[str, History], theme: Theme) -> None
     """Keys of what is drawn, and of nothing else."""
     from matplotlib.lines import Line2D
 
-    def key(label: str, **look: Any) -> Line2D:
-        return Line2D([], [], label=label, **{"color": theme.muted} | look)
-
     several, histories = len(runs) > 1, runs.values()
-    keys = [
-        key(plain(name), color=theme.colours[i % len(theme.colours)], linewidth=4)
-        for i, name in enumerate(runs)
-        if several
-    ]
-    for kind, colour in zip(("training", "validation"), theme.colours, strict=False):
-        if kind == "training" or any(run.val_loss for run in histories):
-            keys.append(key(kind, **_LOOKS[kind] | {"color": theme.muted if several else colour}))
+    looks: dict[str, dict[str, Any]] = {}
+    if several:
+        looks = {plain(name): {"color": theme.colours[i % len(theme.colours)]} for i, name in enumerate(runs)}
+    keys = [Line2D([], [], label=label, linewidth=4, **look) for label, look in looks.items()]
+    looks = {"training": _LOOKS["training"] | ({} if several else {"color": theme.colours[0]})}
+    if any(run.val_loss for run in histories):
+        looks["validation"] = _LOOKS["validation"] | ({} if several else {"color": theme.colours[1]})
     if any(run.epochs > 1 for run in histories):
-        keys.append(key("best epoch", **_LOOKS["best"] | {"markersize": 9}))
+        looks["best epoch"] = _LOOKS["best"] | {"markersize": 9}
     if any(run.finished_epochs < run.epochs for run in histories):
-        keys.append(key("interrupted: part of an epoch", **_LOOKS["interrupted"], mfc=theme.background))
+        looks["interrupted: part of an epoch"] = _LOOKS["interrupted"] | {"mfc": theme.background}
     if any(run.diverged for run in histories):
-        keys.append(key("diverged: the loss was no longer finite", **_LOOKS["diverged"]))
+        looks["diverged: the loss was no longer finite"] = _LOOKS["diverged"]
+    keys += [Line2D([], [], label=label, **{"color": theme.muted} | look) for label, look in looks.items()]
     legend(figure, theme, handles=keys, ncols=min(len(keys), 5))

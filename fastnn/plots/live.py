@@ -10,7 +10,7 @@ from fastnn.console import Notices, is_terminal
 from fastnn.history import History
 from fastnn.optional import require, require_matplotlib
 from fastnn.plots.curves import curves
-from fastnn.plots.figures import find_theme
+from fastnn.plots.figures import ThemeName, find_theme
 from fastnn.plots.terminal import plain_line, text_curves
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Live(Callback):
     epoch 2  loss ...  accuracy ...
     """
 
-    def __init__(self, *, theme: str = "light", stream: TextIO | None = None) -> None:
+    def __init__(self, *, theme: ThemeName = "light", stream: TextIO | None = None) -> None:
         self.theme = find_theme(theme).name
         self.stream = stream
         self._view: _View = _Lines(sys.stderr)
@@ -146,7 +146,7 @@ class _Notebook:
 
     takes_time = True
 
-    def __init__(self, theme: str) -> None:
+    def __init__(self, theme: ThemeName) -> None:
         self._theme = theme
         self._handle: Any = None
 

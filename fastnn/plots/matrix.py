@@ -4,13 +4,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastnn.arguments import check_count
 from fastnn.errors import DataError
-from fastnn.plots.answers import answers, check_names
-from fastnn.plots.figures import SMALL, TEXT, Theme, dress, find_theme, new_figure, plain
+from fastnn.optional import require_matplotlib
+from fastnn.plots import figures
+from fastnn.plots.figures import SMALL, TEXT
+from fastnn.plots.predictions import check_names, predictions
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from fastnn.network import Network
@@ -22,7 +26,7 @@ _LEAST_SCALE = 0.05  # share at the end of the colours of what is wrong, or more
 
 
 def prediction_matrix(
-    network: "Network", x: Any, y: Any, *, names: Sequence[str] | None = None, theme: str = "light"
+    network: "Network", x: Any, y: Any, *, names: Sequence[str] | None = None, theme: figures.ThemeName = "light"
 ) -> "Figure":
     """The confusion matrix of a network: a row for each target, a column for each prediction.
 
@@ -53,12 +57,17 @@ def prediction_matrix(
     >>> net = fastnn.Network([784, 10], backend="numpy")
     >>> figure = fastnn.plots.prediction_matrix(net, data.x_test, data.y_test)
     """
-    found = answers(network, x, y)
+    found = predictions(network, x, y)
     return confusion_matrix(found.targets, found.predictions, found.n_classes, names=names, theme=theme)
 
 
 def confusion_matrix(
-    targets: Any, predictions: Any, n_classes: int, *, names: Sequence[str] | None = None, theme: str = "light"
+    targets: npt.ArrayLike,
+    predictions: npt.ArrayLike,
+    n_classes: int,
+    *,
+    names: Sequence[str] | None = None,
+    theme: figures.ThemeName = "light",
 ) -> "Figure":
     """The same of labels that are at hand.
 
@@ -85,24 +94,33 @@ def confusion_matrix(
     >>> figure.axes[0].get_title(loc="left")
     '3 of 4 right: 75.00 %'
     """
-    look = find_theme(theme)
+    look = figures.find_theme(theme)
+    require_matplotlib()
+    from matplotlib.colors import Normalize, PowerNorm
+
     counts = _count(targets, predictions, check_count("n_classes", n_classes))
     names = check_names(names, n_classes)
     side = min(10.0, max(4.0, 0.72 * n_classes)) if n_classes <= _WITH_TEXT else 8.0
-    figure = new_figure(look, side + 1.6, side + 0.8)
+    figure = figures.new_figure(look, side + 1.6, side + 0.8)
     grid = figure.add_gridspec(2, 2, width_ratios=[30, 1])
     axes = figure.add_subplot(grid[:, 0])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    drawn = _draw_cells(axes, shares, look)
-    if n_classes <= _WITH_TEXT:
-        _write_cells(axes, counts, shares, drawn)
-    _label(axes, counts, names, look)
-    for row, (kind, mappable) in enumerate(drawn.items()):
-        _scale(figure.add_subplot(grid[row, 1]), mappable, f"{kind}: share of the target's samples", look)
+    right = np.eye(n_classes, dtype=bool)
+    worst = max(_LEAST_SCALE, float(np.max(shares, where=~right, initial=0)))
+    kinds = {"right": (~right, Normalize(0, 1)), "wrong": (right, PowerNorm(0.5, 0, worst))}
+    for row, (kind, (hidden, norm)) in enumerate(kinds.items()):
+        colours = figures.shades(look.background, look.colours[row])
+        drawn = axes.imshow(np.ma.array(shares, mask=hidden), cmap=colours, norm=norm)
+        if n_classes <= _WITH_TEXT:
+            for place in zip(*np.nonzero(counts * ~hidden), strict=True):
+                _write_cell(axes, place, counts[place], shares[place], figures.ink_on(colours(norm(shares[place]))))
+        bar = {"cax": figure.add_subplot(grid[row, 1]), "format": lambda share, _: f"{100 * share:g} %"}
+        figures.colour_bar(drawn, f"{kind}: share of the target's samples", look, figure, **bar)
+    _label(axes, counts, [figures.plain(name, 16) for name in names], look)
     return figure
 
 
-def _count(targets: Any, predictions: Any, n_classes: int) -> np.ndarray:
+def _count(targets: npt.ArrayLike, predictions: npt.ArrayLike, n_classes: int) -> npt.NDArray[np.int64]:
     """(n_classes, n_classes) int64: samples of each target and prediction."""
     pair = [np.asarray(targets), np.asarray(predictions)]
     if pair[0].shape != pair[1].shape or pair[0].ndim != 1 or not pair[0].size:
@@ -115,57 +133,21 @@ def _count(targets: Any, predictions: Any, n_classes: int) -> np.ndarray:
     return counts
 
 
-def _draw_cells(axes: Any, shares: np.ndarray, theme: Theme) -> dict[str, Any]:
-    """The diagonal in one hue, the rest in another."""
-    from matplotlib.colors import LinearSegmentedColormap, Normalize, PowerNorm
-
-    hits = np.eye(len(shares), dtype=bool)
-    worst = max(_LEAST_SCALE, float(np.max(shares, where=~hits, initial=0)))
-    kinds = {"right": (~hits, Normalize(0, 1)), "wrong": (hits, PowerNorm(0.5, 0, worst))}
-    drawn = {}
-    for (kind, (hidden, norm)), colour in zip(kinds.items(), theme.colours, strict=False):
-        colours = LinearSegmentedColormap.from_list(kind, [theme.background, colour])
-        drawn[kind] = axes.imshow(np.ma.array(shares, mask=hidden), cmap=colours, norm=norm)
-    return drawn
+def _write_cell(axes: "Axes", place: tuple[int, ...], count: int, share: float, ink: str) -> None:
+    row, column = place
+    axes.text(column, row - 0.04, f"{count:,}", ha="center", va="bottom", fontsize=TEXT, color=ink)
+    axes.text(column, row + 0.08, f"{100 * share:.1f} %", ha="center", va="top", fontsize=SMALL - 1.5, color=ink)
 
 
-def _write_cells(axes: Any, counts: np.ndarray, shares: np.ndarray, drawn: dict[str, Any]) -> None:
-    for row, column in zip(*np.nonzero(counts), strict=True):
-        image = drawn["right" if row == column else "wrong"]
-        place: dict[str, Any] = {"ha": "center", "color": _ink(image, shares[row, column])}
-        axes.text(column, row - 0.04, f"{counts[row, column]:,}", va="bottom", fontsize=TEXT, **place)
-        axes.text(column, row + 0.08, f"{100 * shares[row, column]:.1f} %", va="top", fontsize=SMALL - 1.5, **place)
-
-
-def _ink(image: Any, share: float) -> str:
-    """Light on dark colours, dark on light ones."""
-    red, green, blue, _ = image.cmap(image.norm(share))
-    return "#ffffff" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.52 else "#101214"
-
-
-def _label(axes: Any, counts: np.ndarray, names: Sequence[str], theme: Theme) -> None:
-    right, all_of_them = int(np.trace(counts)), int(counts.sum())
-    dress(axes, theme, f"{right:,} of {all_of_them:,} right: {100 * right / all_of_them:.2f} %", grid="x")
-    axes.grid(False)
-    axes.tick_params(length=0)
-    n = len(names)
-    upright = max(map(len, names)) > 40 / n
-    rotation = {"rotation": 90 if upright else 0}
-    axes.set_xticks(range(n), [plain(name, 16) for name in names], **rotation)
-    axes.set_yticks(range(n), [plain(name, 16) for name in names])
-    axes.set_xticks(np.arange(n - 1) + 0.5, minor=True)
-    axes.set_yticks(np.arange(n - 1) + 0.5, minor=True)
+def _label(axes: "Axes", counts: npt.NDArray[np.int64], names: Sequence[str], theme: figures.Theme) -> None:
+    right, total, n = int(np.trace(counts)), int(counts.sum()), len(names)
+    figures.dress(axes, theme, f"{right:,} of {total:,} right: {100 * right / total:.2f} %", grid=None)
+    axes.set(xlabel="predicted", ylabel="target")
+    axes.set_xticks(range(n), names, rotation=90 if max(map(len, names)) > 40 / n else 0)
+    axes.set_yticks(range(n), names)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks(np.arange(n - 1) + 0.5, minor=True)
     axes.grid(which="minor", color=theme.grid, linewidth=0.6)
-    axes.tick_params(which="minor", length=0)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("target")
+    axes.tick_params(which="both", length=0)
     for row in np.flatnonzero(counts.sum(axis=1) == 0):
-        axes.text((n - 1) / 2, row, "no samples", ha="center", va="center", fontsize=SMALL, color=theme.muted)
-
-
-def _scale(axes: Any, drawn: Any, title: str, theme: Theme) -> None:
-    bar = axes.figure.colorbar(drawn, cax=axes, format=lambda share, _: f"{100 * share:g} %")
-    bar.outline.set_edgecolor(theme.grid)
-    bar.minorticks_off()
-    axes.tick_params(colors=theme.muted, labelcolor=theme.text, labelsize=SMALL, length=3)
-    axes.set_ylabel(title, color=theme.text, fontsize=SMALL)
+        axes.text((n - 1) / 2, float(row), "no samples", ha="center", va="center", fontsize=SMALL, color=theme.muted)

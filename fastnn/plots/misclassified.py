@@ -4,10 +4,11 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastnn.arguments import check_count
-from fastnn.plots.answers import mistakes
-from fastnn.plots.figures import SMALL, TEXT, find_theme, new_figure
+from fastnn.plots.figures import SMALL, ThemeName, dress_tile, find_theme, headline, new_figure
+from fastnn.plots.predictions import mistakes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["as_pictures", "misclassified"]
 
 
-def misclassified(network: "Network", x: Any, y: Any, n: int = 25, *, theme: str = "light") -> "Figure":
-    """The images that a network got wrong, those of the largest confidence in the wrong answer first.
+def misclassified(network: "Network", x: Any, y: Any, n: int = 25, *, theme: ThemeName = "light") -> "Figure":
+    """The images that a network got wrong, those of the largest confidence in the wrong prediction first.
 
     Samples that are no pictures are drawn too, as a strip with a field for each feature: what the network takes them
     for, and how sure it is of it, tells as much there.
@@ -58,25 +59,20 @@ def misclassified(network: "Network", x: Any, y: Any, n: int = 25, *, theme: str
     for i, image in enumerate(images):
         axes = figure.add_subplot(rows, columns, i + 1)
         axes.imshow(image, cmap=colours, aspect="equal" if len(image) > 1 else "auto", vmin=low, vmax=high)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.spines[:].set_color(look.grid)
-        sure = _sure(found.confidences[i], network.output)
+        dress_tile(axes, look)
+        confidence = found.confidences[i]
+        is_probability = network.output != "identity"
+        sure = f"{100 * confidence:.1f} % sure" if is_probability else f"output {confidence:.2f}"
         axes.set_title(f"is {found.targets[i]}, says {found.predictions[i]}\n{sure}", fontsize=SMALL, color=look.text)
     title = f"{len(found.indices):,} of {len(x):,} samples are misclassified"
     if len(images):
         shown = "all of them" if len(images) == len(found.indices) else f"the {len(images)} it is surest of"
         title += f"; {shown}"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=TEXT, fontweight="bold", color=look.text)
+    headline(figure, title, look)
     return figure
 
 
-def _sure(confidence: float, output: str) -> str:
-    """Only a softmax or a sigmoid has probabilities."""
-    return f"output {confidence:.2f}" if output == "identity" else f"{100 * confidence:.1f} % sure"
-
-
-def as_pictures(samples: np.ndarray) -> np.ndarray:
+def as_pictures(samples: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Samples as ``(n, height, width)``: as they are, as squares where they are flat and it fits, else as strips."""
     if samples.ndim == 3:
         return samples

@@ -6,14 +6,13 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from fastnn.errors import FileFormatError
+from fastnn.files import reading
 from fastnn.history import QUANTITIES, History
-from fastnn.network import Network
-
-if TYPE_CHECKING:
-    from fastnn.sweeps import Sweep
+from fastnn.network import Network, load
+from fastnn.sweeps.ranking import Sweep
 
 __all__ = ["Source", "read_source"]
 
@@ -21,27 +20,13 @@ _EXPECTED = "a saved model, the JSON of fastnn train --json or fastnn sweep --ou
 
 
 class Source(NamedTuple):
-    """A run as far as a file has it, or a sweep.
-
-    Attributes
-    ----------
-    path : str
-        As it was given.
-    name : str
-        Of the file, without folder and suffix.
-    history : History or None
-        None for a sweep, and where a model was saved before it was trained.
-    network : Network or None
-        None where the file is a record without weights.
-    sweep : Sweep or None
-        None for a single run.
-    """
+    """A run as far as a file has it, or a sweep; `name` is that of the file, without folder and suffix."""
 
     path: str
     name: str
-    history: History | None
-    network: Network | None
-    sweep: "Sweep | None" = None
+    history: History | None = None
+    network: Network | None = None
+    sweep: Sweep | None = None
 
 
 def read_source(path: str, backend: str | None = None, threads: int | None = None) -> Source:
@@ -60,49 +45,32 @@ def read_source(path: str, backend: str | None = None, threads: int | None = Non
     OSError
         If it cannot be read.
     """
-    if path == "-":
-        return _read_record("stdin", path, sys.stdin.buffer.read())
     name = Path(path).stem
-    with open(path, "rb") as file:
-        start = file.read(9)
-        is_text = start.startswith((b"{", b"epoch"))  # a model begins with the length of its header
-        if is_text or not (start[8:] == b"{" or start.startswith((b"PK", b"\x80"))):
-            return _read_record(name, path, start + file.read())
-    from fastnn.network import load
-
-    network = load(path, backend, threads)
-    return Source(path, name, network.history, network)
-
-
-def _read_record(name: str, path: str, content: bytes) -> Source:
-    path = "stdin" if path == "-" else path
+    if path == "-":
+        name = path = "stdin"
+        content = sys.stdin.buffer.read()
+    else:
+        content = Path(path).read_bytes()
+        is_record = content.startswith((b"{", b"epoch"))  # a model begins with the length of its header
+        if not is_record and (content[8:9] == b"{" or content.startswith((b"PK", b"\x80"))):
+            network = load(path, backend, threads)
+            return Source(path, name, network.history, network)
     try:
         text = content.decode("utf-8-sig").lstrip()
-    except UnicodeDecodeError as error:
-        raise FileFormatError(f"{path} is none of what can be drawn: expected {_EXPECTED}") from error
-    if not text:
-        raise FileFormatError(f"{path} is empty: expected {_EXPECTED}")
-    if text.startswith("{"):
-        return _read_json(name, path, text)
+    except UnicodeDecodeError:
+        text = "not text"
     if text.startswith("epoch,"):
-        return Source(path, name, _read_csv(path, text), None)
-    raise FileFormatError(f"{path} is none of what can be drawn: expected {_EXPECTED}")
-
-
-def _read_json(name: str, path: str, text: str) -> Source:
-    try:
-        content = json.loads(text)
-        if str(content.get("format")).startswith("fastnn sweep"):
-            from fastnn.sweeps import Sweep
-
-            return Source(path, name, None, None, Sweep.from_dict(content, path))
-        return Source(path, name, History.from_dict(content["history"]), None)
-    except KeyError as error:
-        command = content.get("command")
-        kind = f"that of fastnn {command}" if command else "another one"
-        raise FileFormatError(f"{path} is JSON without a history, {kind}: expected {_EXPECTED}") from error
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise FileFormatError(f"{path} is no whole JSON of fastnn ({error}): write it again") from error
+        return Source(path, name, _read_csv(path, text))
+    if not text.startswith("{"):
+        raise FileFormatError(f"{path} is {'none of what can be drawn' if text else 'empty'}: expected {_EXPECTED}")
+    with reading(path, "whole JSON of fastnn: write it again"):
+        record = json.loads(text)
+        if str(record.get("format")).startswith("fastnn sweep"):
+            return Source(path, name, sweep=Sweep.from_dict(record, path))
+        if "history" not in record:
+            kind = f"that of fastnn {record['command']}" if "command" in record else "another one"
+            raise FileFormatError(f"{path} is JSON without a history, {kind}: expected {_EXPECTED}")
+        return Source(path, name, History.from_dict(record["history"]))
 
 
 def _read_csv(path: str, text: str) -> History:

@@ -107,4 +107,4 @@ def _draw(
     for points, colour, marker in ((training, _BLUE, "o" if epochs == 1 else None), (validation, _ORANGE, "x")):
         if points:
             canvas.plot(*zip(*points, strict=True), lc=colour, marker=marker if sparse or epochs == 1 else None)
-    return canvas.show().split("\n")
+    return str(canvas.show()).split("\n")

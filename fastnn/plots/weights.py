@@ -1,12 +1,14 @@
 """What the units of the first layer look at."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from fastnn.arguments import check_count
-from fastnn.plots.figures import SMALL, TEXT, Theme, dress, find_theme, new_figure
+from fastnn.plots import figures
+from fastnn.plots.figures import SMALL
 from fastnn.plots.misclassified import as_pictures
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["unit_importance", "weights"]
 
 
-def weights(network: "Network", n: int = 64, *, theme: str = "light") -> "Figure":
+def weights(network: "Network", n: int = 64, *, theme: figures.ThemeName = "light") -> "Figure":
     """The weights of the first layer, a picture for each unit; the most important units first.
 
     All pictures have one scale of colours around 0, which is the background: one hue where a bright pixel excites the
@@ -51,24 +53,39 @@ def weights(network: "Network", n: int = 64, *, theme: str = "light") -> "Figure
     >>> len(figure.axes)  # and the scale
     17
     """
-    look, n = find_theme(theme), check_count("n", n)
+    look, n = figures.find_theme(theme), check_count("n", n)
     W = network.get_weights()[0][0]
     hidden = len(network.sizes) > 2
     order = np.argsort(-unit_importance(network), kind="stable")[:n] if hidden else np.arange(W.shape[1])[:n]
     rows = W.T[order]
-    pictures = as_pictures(rows)
     limit = float(np.quantile(np.abs(rows), 0.995)) or 1.0  # a few outliers would leave all others pale
-    scale = {"cmap": _diverging(look), "vmin": -limit, "vmax": limit}
+    colours = figures.shades(look.colours[0], look.background, look.colours[1])
+    pictures = as_pictures(rows)
+    if pictures.shape[1] > 1:
+        columns = max(4, math.ceil(math.sqrt(len(order))))
+        lines = math.ceil(len(order) / columns)
+        figure = figures.new_figure(look, 0.95 * columns + 1.2, 1.1 * lines + 0.5)
+        for i, (unit, picture) in enumerate(zip(order, pictures, strict=True)):
+            axes = figure.add_subplot(lines, columns, i + 1)
+            drawn = axes.imshow(picture, cmap=colours, vmin=-limit, vmax=limit)
+            figures.dress_tile(axes, look)
+            axes.set_title(str(unit), fontsize=SMALL - 1, color=look.muted, pad=2)
+    else:
+        figure = figures.new_figure(look, 7.5, max(3.4, 1.6 + min(6.0, 0.3 * len(order))))
+        axes = figure.add_subplot(xlabel="feature", ylabel="unit")
+        figures.dress(axes, look, grid=None)
+        drawn = axes.imshow(rows, cmap=colours, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
+        axes.set_yticks(range(len(order)), list(map(str, order)))
+        axes.tick_params(length=0)
+    label = "weight: orange excites the unit, blue inhibits it"
+    figures.colour_bar(drawn, label, look, figure, ax=figure.axes, fraction=0.04, aspect=30, extend="both")
     kind = "hidden units" if hidden else "outputs"
-    title = (
-        f"weights of the first layer into {len(order)} of {W.shape[1]} {kind}" + ", the most important first" * hidden
-    )
-    figure = _tiles(pictures, order, scale, look) if pictures.shape[1] > 1 else _heat_map(rows, order, scale, look)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=TEXT, fontweight="bold", color=look.text)
+    title = f"weights of the first layer into {len(order)} of {W.shape[1]} {kind}"
+    figures.headline(figure, title + ", the most important first" * hidden, look)
     return figure
 
 
-def unit_importance(network: "Network") -> np.ndarray:
+def unit_importance(network: "Network") -> npt.NDArray[np.float64]:
     """How much the units of the first layer matter, (n_units,): the norm of a unit's incoming weights times that of
     its outgoing ones.
 
@@ -85,49 +102,7 @@ def unit_importance(network: "Network") -> np.ndarray:
     array([5., 2.])
     """
     (incoming, _), *others = network.get_weights()
-    importance = np.linalg.norm(incoming.astype(np.float64), axis=0)
-    return importance * np.linalg.norm(others[0][0].astype(np.float64), axis=1) if others else importance
-
-
-def _diverging(theme: Theme) -> Any:
-    from matplotlib.colors import LinearSegmentedColormap
-
-    return LinearSegmentedColormap.from_list("weight", [theme.colours[0], theme.background, theme.colours[1]])
-
-
-def _tiles(pictures: np.ndarray, order: np.ndarray, scale: dict[str, Any], theme: Theme) -> "Figure":
-    columns = max(4, math.ceil(math.sqrt(len(order))))
-    rows = math.ceil(len(order) / columns)
-    figure = new_figure(theme, 0.95 * columns + 1.2, 1.1 * rows + 0.5)
-    panels = []
-    for i, (unit, picture) in enumerate(zip(order, pictures, strict=True)):
-        axes = figure.add_subplot(rows, columns, i + 1)
-        drawn = axes.imshow(picture, **scale)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.spines[:].set_color(theme.grid)
-        axes.set_title(str(unit), fontsize=SMALL - 1, color=theme.muted, pad=2)
-        panels.append(axes)
-    _scale(figure, drawn, panels, theme)
-    return figure
-
-
-def _heat_map(rows: np.ndarray, order: np.ndarray, scale: dict[str, Any], theme: Theme) -> "Figure":
-    figure = new_figure(theme, 7.5, 1.6 + min(6.0, 0.3 * len(order)))
-    axes = figure.add_subplot()
-    dress(axes, theme)
-    axes.grid(False)
-    drawn = axes.imshow(rows, aspect="auto", interpolation="nearest", **scale)
-    axes.set_yticks(range(len(order)), list(map(str, order)))
-    axes.tick_params(length=0)
-    axes.set_xlabel("feature")
-    axes.set_ylabel("unit")
-    _scale(figure, drawn, [axes], theme)
-    return figure
-
-
-def _scale(figure: "Figure", drawn: Any, panels: list[Any], theme: Theme) -> None:
-    bar = figure.colorbar(drawn, ax=panels, fraction=0.04, aspect=30, extend="both")
-    bar.outline.set_edgecolor(theme.grid)
-    bar.ax.tick_params(colors=theme.muted, labelcolor=theme.text, labelsize=SMALL, length=3)
-    bar.set_label("weight: orange excites the unit, blue inhibits it", color=theme.text, fontsize=SMALL)
+    importance: npt.NDArray[np.float64] = np.linalg.norm(incoming.astype(np.float64), axis=0)
+    if others:
+        importance *= np.linalg.norm(others[0][0].astype(np.float64), axis=1)
+    return importance

@@ -2,7 +2,6 @@
 
 import sys
 import warnings
-from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -10,9 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from fastnn.callbacks import Callback, Run
 from fastnn.history import History
 from fastnn.network import Network
-
-if TYPE_CHECKING:
-    from fastnn.sklearn.estimators import MLPEstimator, Samples
+from fastnn.sklearn.parameters import MLPBase, Samples
 
 __all__ = ["Progress", "warn_of_convergence"]
 
@@ -29,7 +26,7 @@ class Progress(Callback):
     """
 
     def __init__(
-        self, estimator: "MLPEstimator", samples: "Samples", batch_size: int, decay: float, validation: "Samples | None"
+        self, estimator: MLPBase, samples: Samples, batch_size: int, decay: float, validation: Samples | None
     ) -> None:
         self._estimator, self._n, self._decay = estimator, samples.X.shape[0], decay
         self._steps = -(-self._n // batch_size)
@@ -48,66 +45,58 @@ class Progress(Callback):
                 e.validation_scores_, e.best_validation_score_ = [], -np.inf
         elif e.best_loss_ is None:
             e.best_loss_ = np.inf
-        self._penalty = self._estimator._penalty(self._decay)
+        self._penalty = e._penalty(self._decay)
 
     def __call__(self, network: Network, history: History) -> bool:
         e = self._estimator
         e.n_iter_ += 1
         e.t_ += self._n
-        e.loss_ = e._loss_factor * history.loss[-1] + self._mean_penalty()
+        first, self._penalty = self._penalty, e._penalty(self._decay)
+        # before each mini-batch of the epoch, if the weights went straight from the first to the last
+        mean_penalty = first + (self._penalty - first) * (self._steps - 1) / (2 * self._steps)
+        e.loss_ = e._loss_factor * history.loss[-1] + mean_penalty
         e.loss_curve_.append(e.loss_)
-        self._say(f"Iteration {e.n_iter_}, loss = {e.loss_:.8f}")
-        improved = self._improve() if self._validation is None else self._validate(network, self._validation)
-        e._no_improvement_count = 0 if improved else e._no_improvement_count + 1
+        e._say(f"Iteration {e.n_iter_}, loss = {e.loss_:.8f}")
+        e._no_improvement_count = 0 if self._improved(network) else e._no_improvement_count + 1
         if e.solver == "sgd" and e.learning_rate == "invscaling":
             self._run.rate_factor = (e.t_ + 1) ** -e.power_t
-        if e._no_improvement_count > e.n_iter_no_change:
-            self.has_ended = self._ends()
+        self.has_ended = e._no_improvement_count > e.n_iter_no_change and self._ends()
         return self.has_ended
 
     def end(self, run: Run) -> None:
         self._estimator._state = (self._estimator.solver, run.state())
 
-    def _mean_penalty(self) -> float:
-        """Of the weights before each mini-batch of the epoch, if it went straight from the first to the last."""
-        first, self._penalty = self._penalty, self._estimator._penalty(self._decay)
-        return first + (self._penalty - first) * (self._steps - 1) / (2 * self._steps)
-
-    def _improve(self) -> bool:
-        e = self._estimator
-        before = e.best_loss_
-        e.best_loss_ = min(before, e.loss_)
-        return bool(e.loss_ <= before - e.tol)
-
-    def _validate(self, network: Network, held_out: "Samples") -> bool:
-        e = self._estimator
-        score = e._score(network.predict_proba(held_out.X), held_out.y, held_out.weight)
-        self._say(f"Validation score: {score:.6f}")
-        e.validation_scores_.append(score)
+    def _improved(self, network: Network) -> bool:
+        """Enter the best loss or score, and say whether it is better by `tol`."""
+        e, held_out = self._estimator, self._validation
+        if held_out is None:
+            assert e.best_loss_ is not None
+            before, e.best_loss_ = e.best_loss_, min(e.best_loss_, e.loss_)
+            return bool(e.loss_ <= before - e.tol)
+        assert e.validation_scores_ is not None
+        assert e.best_validation_score_ is not None
         before = e.best_validation_score_
+        score = e._score(network.predict_proba(held_out.X), held_out.y, held_out.weight)
+        e._say(f"Validation score: {score:.6f}")
+        e.validation_scores_.append(score)
         if score > before:
             e.best_validation_score_, e._best_weights = score, network.get_weights()
         return bool(score >= before + e.tol)
 
     def _ends(self) -> bool:
+        """Whether nothing more is to be tried; an adaptive learning rate is lowered first."""
         e = self._estimator
         what = "Training loss" if self._validation is None else "Validation score"
         words = f"{what} did not improve more than tol={e.tol:f} for {e.n_iter_no_change} consecutive epochs."
         rate = e.learning_rate_init * self._run.rate_factor
-        if e.solver == "adam" or e.learning_rate != "adaptive":
-            self._say(f"{words} Stopping.")
-            return True
-        if rate <= _SLOWEST_RATE:
-            self._say(f"{words} Learning rate too small. Stopping.")
-            return True
-        self._run.rate_factor /= 5
-        e._no_improvement_count = 0
-        self._say(f"{words} Setting learning rate to {rate / 5:f}")
-        return False
-
-    def _say(self, words: str) -> None:
-        if self._estimator.verbose:
-            print(words)
+        adaptive = e.solver == "sgd" and e.learning_rate == "adaptive"
+        if adaptive and rate > _SLOWEST_RATE:
+            self._run.rate_factor /= 5
+            e._no_improvement_count = 0
+            e._say(f"{words} Setting learning rate to {rate / 5:f}")
+            return False
+        e._say(f"{words}{' Learning rate too small.' if adaptive else ''} Stopping.")
+        return True
 
 
 def warn_of_convergence(words: str) -> None:

@@ -5,16 +5,14 @@ Parameters, attributes and the rules by which training ends are scikit-learn's, 
 
 import itertools
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
-from sklearn.base import BaseEstimator, is_regressor
+from sklearn.base import is_regressor
 from sklearn.model_selection import train_test_split
-from sklearn.neural_network import MLPClassifier
 from sklearn.utils import check_random_state, column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -27,97 +25,17 @@ from fastnn.operations.optimizers import SGD, Adam, Optimizer
 from fastnn.samples import as_sample_weight
 from fastnn.sklearn.convergence import Progress, warn_of_convergence
 from fastnn.sklearn.lbfgs import minimize
+from fastnn.sklearn.parameters import Array, MLPBase, Samples
 from fastnn.training_state import TrainingState
 
-__all__ = ["MLPEstimator", "Samples", "dense", "stochastic"]
+__all__ = ["MLPEstimator", "dense", "stochastic"]
 
 _LARGEST_MOMENTUM = float(np.nextafter(1, 0))  # scikit-learn takes 1; over a run nothing shows the difference
 _ACTIVATIONS = {"logistic": "sigmoid"}  # other names are the same
 
 
-class Samples(NamedTuple):
-    """Samples, targets as the network takes them, and weights or None."""
-
-    X: np.ndarray
-    y: np.ndarray
-    weight: np.ndarray | None
-
-    def rows(self, index: np.ndarray) -> "Samples":
-        return Samples(self.X[index], self.y[index], None if self.weight is None else self.weight[index])
-
-
-@dataclass(eq=False, repr=False)
-class MLPParameters:
-    """The parameters of both estimators that cannot be given by position."""
-
-    _: KW_ONLY
-    solver: str = "adam"
-    alpha: float = 0.0001
-    batch_size: Any = "auto"
-    learning_rate: str = "constant"
-    learning_rate_init: float = 0.001
-    power_t: float = 0.5
-    max_iter: int = 200
-    shuffle: bool = True
-    random_state: Any = None
-    tol: float = 1e-4
-    verbose: Any = False
-    warm_start: bool = False
-    momentum: float = 0.9
-    nesterovs_momentum: bool = True
-    early_stopping: bool = False
-    validation_fraction: float = 0.1
-    beta_1: float = 0.9
-    beta_2: float = 0.999
-    epsilon: float = 1e-8
-    n_iter_no_change: Any = 10
-    max_fun: int = 15000
-    backend: str | None = None
-    threads: int | None = None
-    dtype: Any = None
-    dropout: Any = 0.0
-    clip_norm: float | None = None
-
-
-class MLPEstimator(MLPParameters, BaseEstimator, ABC):
+class MLPEstimator(MLPBase):
     """Training, for subclasses that know what targets and outputs mean."""
-
-    _parameter_constraints: ClassVar[dict] = dict(MLPClassifier._parameter_constraints)  # scikit-learn's own limits
-
-    hidden_layer_sizes: Any  # these two may be given by position
-    activation: str
-    n_outputs_: int
-    out_activation_: str
-    loss_curve_: list[float]
-    best_loss_: Any
-    validation_scores_: Any
-    best_validation_score_: Any
-    _best_weights: list | None
-    _no_improvement_count: int
-
-    # ---- what the subclasses know ----
-
-    @abstractmethod
-    def _check_targets(self, y: Any, fresh: bool, classes: Any) -> np.ndarray:
-        """Targets as the network takes them; where `fresh`, sets `n_outputs_` and `out_activation_`."""
-
-    @abstractmethod
-    def _score(self, outputs: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> float:
-        """What `score` would say of a network's outputs, for targets as the network takes them."""
-
-    def _weigh(self, samples: Samples) -> Samples:
-        """With the weights that the loss is to have."""
-        return samples
-
-    @property
-    def _loss_factor(self) -> float:
-        """scikit-learn's loss is so many times the network's."""
-        return 1.0
-
-    @property
-    def _stratify(self) -> bool:
-        """Whether validation data are to have the same share of every target."""
-        return False
 
     # ---- fitted attributes that are the network's ----
 
@@ -172,12 +90,14 @@ class MLPEstimator(MLPParameters, BaseEstimator, ABC):
         validation_data: Any = None,
         incremental: bool = False,
         classes: Any = None,
-    ) -> Any:
+    ) -> Self:
         self._check_parameters(validation_data is not None, incremental)
         fresh = not hasattr(self, "network_") or not (self.warm_start or incremental)
         samples = self._check_samples(X, y, sample_weight, fresh, classes)
         random = check_random_state(self.random_state)
-        sizes = check_sizes((samples.X.shape[1], *_as_sizes(self.hidden_layer_sizes), self.n_outputs_))
+        layers = self.hidden_layer_sizes
+        hidden = layers if isinstance(layers, Iterable) else [layers]
+        sizes = check_sizes((samples.X.shape[1], *hidden, self.n_outputs_))
         weights = _draw_weights(sizes, self.activation, random) if fresh else []
         training, validation = self._split(samples, validation_data, random)
         if fresh:
@@ -201,11 +121,10 @@ class MLPEstimator(MLPParameters, BaseEstimator, ABC):
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
         if self.solver == "lbfgs":
-            given = {"dropout": bool(np.any(self.dropout)), "clip_norm": self.clip_norm is not None}
-            given["validation_data"] = has_validation_data
-            if any(given.values()):
-                names = ", ".join(name for name, is_given in given.items() if is_given)
-                raise ValueError(f"solver='lbfgs' takes no {names}: use 'adam' or 'sgd'")
+            given = ["dropout"] * bool(np.any(self.dropout)) + ["clip_norm"] * (self.clip_norm is not None)
+            given += ["validation_data"] * has_validation_data
+            if given:
+                raise ValueError(f"solver='lbfgs' takes no {', '.join(given)}: use 'adam' or 'sgd'")
 
     def _check_samples(self, X: Any, y: Any, sample_weight: Any, fresh: bool = False, classes: Any = None) -> Samples:
         numeric = is_regressor(self)
@@ -228,19 +147,15 @@ class MLPEstimator(MLPParameters, BaseEstimator, ABC):
                 raise ValueError(f"validation_data: {error}") from error
         if not self.early_stopping or self.solver == "lbfgs":
             return samples, None
-        index, held_out = train_test_split(
-            np.arange(samples.X.shape[0]),
-            random_state=random,
-            test_size=self.validation_fraction,
-            stratify=samples.y if self._stratify else None,
-        )
+        options = {"test_size": self.validation_fraction, "stratify": samples.y if self._stratify else None}
+        index, held_out = train_test_split(np.arange(samples.X.shape[0]), random_state=random, **options)
         if len(held_out) < 2:
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
         return samples.rows(index), samples.rows(held_out)
 
-    def _begin(self, sizes: tuple[int, ...], weights: list, random: Any, given: np.dtype) -> None:
+    def _begin(self, sizes: tuple[int, ...], weights: list[tuple[Array, Array]], random: Any, given: np.dtype) -> None:
         """A new network, and nothing learned so far."""
         self.network_ = Network(
             sizes,
@@ -256,7 +171,7 @@ class MLPEstimator(MLPParameters, BaseEstimator, ABC):
         )
         self.network_.set_weights(weights)
         self.n_iter_ = self.t_ = 0
-        self._state: tuple[str, TrainingState] | None = None
+        self._state = None
 
     def _fit_stochastic(self, samples: Samples, validation: Samples | None, incremental: bool) -> None:
         network, n = self.network_, samples.X.shape[0]
@@ -320,8 +235,7 @@ class MLPEstimator(MLPParameters, BaseEstimator, ABC):
 
         def show(loss: float) -> None:
             self.n_iter_ += 1
-            if self.verbose:
-                print(f"Iteration {self.n_iter_}, loss = {loss:.8f}")
+            self._say(f"Iteration {self.n_iter_}, loss = {loss:.8f}")
 
         loss, complaint = minimize(
             self.network_,
@@ -342,21 +256,15 @@ class MLPEstimator(MLPParameters, BaseEstimator, ABC):
                 "the samples as sklearn.preprocessing does"
             )
 
-    def _penalty(self, decay: float) -> float:
-        """What L2 regularization adds to the loss."""
-        if decay == 0:
-            return 0.0
-        return 0.5 * decay * sum(float(np.vdot(W, W)) for W, _ in self.network_.get_weights())
+    # ---- predictions ----
 
-    # ---- answers ----
-
-    def _outputs(self, X: Any) -> np.ndarray:
+    def _outputs(self, X: Any) -> Array:
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, **self._accepted())
         return self.network_.predict_proba(X)
 
 
-class LayerArrays(Sequence[np.ndarray]):
+class LayerArrays(Sequence[Array]):
     """One read-only array a layer; setting an item sets the network's layer, and none can be added or removed."""
 
     def __init__(self, arrays: Iterable[Any], assign: Callable[[list[Any]], None]) -> None:
@@ -378,14 +286,15 @@ class LayerArrays(Sequence[np.ndarray]):
         return repr(self._arrays)
 
 
-stochastic = available_if(MLPEstimator._is_stochastic)
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
-def _as_sizes(hidden_layer_sizes: Any) -> list[int]:
-    return list(hidden_layer_sizes) if isinstance(hidden_layer_sizes, Iterable) else [hidden_layer_sizes]
+def stochastic(method: _Method) -> _Method:
+    """A method that is there only with a solver that takes mini-batches."""
+    return cast(_Method, available_if(MLPEstimator._is_stochastic)(method))
 
 
-def _draw_weights(sizes: tuple[int, ...], activation: str, random: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+def _draw_weights(sizes: tuple[int, ...], activation: str, random: Any) -> list[tuple[Array, Array]]:
     """What scikit-learn's networks begin with, drawn in its order: the same for the same `random_state`.
 
     References
@@ -399,11 +308,11 @@ def _draw_weights(sizes: tuple[int, ...], activation: str, random: Any) -> list[
     return weights
 
 
-def dense(X: Any) -> np.ndarray:
+def dense(X: Any) -> Array:
     """A sparse matrix as an array."""
     return X.toarray() if hasattr(X, "toarray") else X
 
 
-def _read_only(array: Any) -> np.ndarray:
+def _read_only(array: Any) -> Array:
     array.flags.writeable = False
     return array

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+import scipy.optimize
 
 from fastnn.network import Network
 from fastnn.parameters import split_parameters
@@ -23,22 +24,11 @@ def minimize(
     tolerance: float = 1e-4,
     callback: Callable[[float], None] = lambda loss: None,
 ) -> tuple[float, str]:
-    """Bring the network's loss to a minimum, without dropout.
+    """Bring the network's loss, without dropout, to a minimum, from the weights that it has.
 
-    Parameters
-    ----------
-    network : Network
-        Its weights are where the search begins, and then where it ended.
-    x, y, sample_weight
-        As for `Network.fit`.
-    weight_decay : float
-        Adds ``weight_decay / 2 * |W|^2`` to the loss.
-    iterations, evaluations : int
-        Limits on the steps, and on the losses and gradients looked at.
-    tolerance : float
-        The search ends where no element of the gradient is larger.
-    callback : callable
-        Called with the loss after every iteration.
+    `weight_decay` adds ``weight_decay / 2 * |W|^2`` to the loss; `iterations` and `evaluations` limit the steps, and
+    the losses and gradients looked at; the search ends where no element of the gradient is larger than `tolerance`.
+    `callback` is called with the loss after every iteration.
 
     Returns
     -------
@@ -61,8 +51,6 @@ def minimize(
     >>> loss < 0.03, complaint, net.predict(x)
     (True, '', array([0, 1, 1, 0]))
     """
-    from scipy.optimize import OptimizeResult
-    from scipy.optimize import minimize as search
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights, biases = split_parameters(flat, network.sizes, network.bias)
@@ -71,15 +59,12 @@ def minimize(
         gradient = _flatten((dW + weight_decay * W, db) for (dW, db), W in zip(gradients, weights, strict=True))
         return loss + 0.5 * weight_decay * sum(float(np.vdot(W, W)) for W in weights), gradient
 
-    def report(intermediate_result: OptimizeResult) -> None:
-        callback(float(intermediate_result.fun))
-
-    found = search(
+    found = scipy.optimize.minimize(
         objective,
         _flatten(network.get_weights()),
         method="L-BFGS-B",
         jac=True,
-        callback=report,
+        callback=lambda intermediate_result: callback(float(intermediate_result.fun)),
         options={"maxiter": iterations, "maxfun": evaluations, "gtol": tolerance},
     )
     loss, _ = objective(found.x)

@@ -1,7 +1,7 @@
 """The two estimators: what they know of targets and of what outputs mean."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
@@ -10,7 +10,8 @@ from sklearn.preprocessing import LabelEncoder
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
-from fastnn.sklearn.estimators import MLPEstimator, Samples, dense, stochastic
+from fastnn.sklearn.estimators import MLPEstimator, dense, stochastic
+from fastnn.sklearn.parameters import Array, Samples, Validation
 
 __all__ = ["MLPClassifier", "MLPRegressor"]
 
@@ -66,7 +67,7 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):
     activation: str = "relu"
     class_weight: Any = field(default=None, kw_only=True)
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: tuple | None = None) -> "MLPClassifier":
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Validation = None) -> Self:
         """Train until nothing gets better, or for `max_iter` epochs.
 
         Parameters
@@ -94,7 +95,7 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):
         return self._fit(X, y, sample_weight, validation_data)
 
     @stochastic
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> "MLPClassifier":
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
         """Train for one epoch on these data, going on with the optimizer's state.
 
         Parameters
@@ -108,17 +109,17 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):
             raise ValueError("classes must be passed on the first call to partial_fit.")
         return self._fit(X, y, sample_weight, incremental=True, classes=classes)
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any) -> Array:
         """The classes of samples, ``(n,)``, or ``(n, n_labels)`` int64 of 0 and 1."""
-        answers = self._decide(self._outputs(X))
-        return answers if self._is_multilabel else self.classes_[answers]
+        labels = self._decide(self._outputs(X))
+        return labels if self._is_multilabel else self.classes_[labels]
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: Any) -> Array:
         """Probabilities ``(n, n_classes)`` in the order of `classes_`, of the network's dtype."""
         outputs = self._outputs(X)
         return outputs if outputs.shape[1] > 1 or self._is_multilabel else np.hstack([1 - outputs, outputs])
 
-    def predict_log_proba(self, X: Any) -> np.ndarray:
+    def predict_log_proba(self, X: Any) -> Array:
         """Logarithms of `predict_proba`; minus infinity for a probability of 0."""
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
@@ -133,14 +134,16 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):
         if incremental and self.class_weight == "balanced":
             raise ValueError("partial_fit knows no class_weight='balanced', it sees a part of the data: give a dict")
 
-    def _check_targets(self, y: Any, fresh: bool, classes: Any) -> np.ndarray:
+    def _check_targets(self, y: Any, fresh: bool, classes: Any) -> Array:
         check_classification_targets(y)
         kind = type_of_target(y)
         if kind == "multiclass-multioutput":
             raise ValueError("several labels a sample must be given as columns of 0 and 1, got others")
         is_multilabel = kind.startswith("multilabel")
         if fresh:
-            self._learn_classes(np.arange(y.shape[1]) if is_multilabel else y if classes is None else classes)
+            known = np.arange(y.shape[1]) if is_multilabel else y if classes is None else classes
+            self._encoder = LabelEncoder().fit(known)
+            self.classes_ = self._encoder.classes_
             self._is_multilabel = is_multilabel
             binary = not is_multilabel and len(self.classes_) <= 2
             self.n_outputs_ = 1 if binary else len(self.classes_)
@@ -151,30 +154,25 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):
             raise ValueError(f"classes={classes!r} is not what it was before: {self.classes_}")
         return dense(y).astype(np.float32) if is_multilabel else self._encoder.transform(y)
 
-    def _learn_classes(self, classes: Any) -> None:
-        self._encoder = LabelEncoder().fit(classes)
-        self.classes_ = self._encoder.classes_
-
     def _weigh(self, samples: Samples) -> Samples:
         if self.class_weight is None:
             return samples
-        weight = compute_sample_weight(
-            self.class_weight, samples.y if self._is_multilabel else self.classes_[samples.y]
-        )
+        labels = samples.y if self._is_multilabel else self.classes_[samples.y]
+        weight = compute_sample_weight(self.class_weight, labels)
         return samples._replace(weight=weight if samples.weight is None else weight * samples.weight)
 
     @property
     def _stratify(self) -> bool:
         return self.n_outputs_ == 1
 
-    def _decide(self, outputs: np.ndarray) -> np.ndarray:
+    def _decide(self, outputs: Array) -> Array:
         """The number of the class, or for several labels 0 and 1."""
         if self.n_outputs_ > 1 and not self._is_multilabel:
             return outputs.argmax(axis=1)
-        answers = (outputs > 0.5).astype(np.int64)
-        return answers if self._is_multilabel else np.minimum(answers[:, 0], len(self.classes_) - 1)
+        labels = (outputs > 0.5).astype(np.int64)
+        return labels if self._is_multilabel else np.minimum(labels[:, 0], len(self.classes_) - 1)
 
-    def _score(self, outputs: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> float:
+    def _score(self, outputs: Array, y: Array, weight: Array | None) -> float:
         return float(accuracy_score(y, self._decide(outputs), sample_weight=weight))
 
 
@@ -219,7 +217,7 @@ class MLPRegressor(RegressorMixin, MLPEstimator):
     hidden_layer_sizes: Any = (100,)
     activation: str = "relu"
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: tuple | None = None) -> "MLPRegressor":
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, validation_data: Validation = None) -> Self:
         """Train until nothing gets better, or for `max_iter` epochs; as `MLPClassifier.fit`.
 
         `y` is ``(n,)`` or ``(n, n_outputs)``, of real numbers.
@@ -227,11 +225,11 @@ class MLPRegressor(RegressorMixin, MLPEstimator):
         return self._fit(X, y, sample_weight, validation_data)
 
     @stochastic
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MLPRegressor":
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train for one epoch on these data, going on with the optimizer's state."""
         return self._fit(X, y, sample_weight, incremental=True)
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any) -> Array:
         """Targets ``(n,)`` or ``(n, n_outputs)`` of the network's dtype."""
         outputs = self._outputs(X)
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
@@ -241,7 +239,7 @@ class MLPRegressor(RegressorMixin, MLPEstimator):
         if self.loss not in _OUTPUTS:
             raise ValueError(f"loss must be one of {', '.join(map(repr, _OUTPUTS))}, got {self.loss!r}")
 
-    def _check_targets(self, y: Any, fresh: bool, classes: Any) -> np.ndarray:
+    def _check_targets(self, y: Any, fresh: bool, classes: Any) -> Array:
         if fresh:
             self.n_outputs_ = 1 if y.ndim == 1 else y.shape[1]
             self.out_activation_ = _OUTPUTS[self.loss]
@@ -251,5 +249,5 @@ class MLPRegressor(RegressorMixin, MLPEstimator):
     def _loss_factor(self) -> float:
         return 1 / self.n_outputs_ if self.loss == "squared_error" else 1.0
 
-    def _score(self, outputs: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> float:
+    def _score(self, outputs: Array, y: Array, weight: Array | None) -> float:
         return float(r2_score(y, outputs, sample_weight=weight))

@@ -159,7 +159,7 @@ def _hidden_sizes(options: Mapping[str, Any]) -> list[int]:
 def _count_outputs(y: np.ndarray, output: str) -> int:
     """One for each column of targets; with labels one for each up to the largest."""
     if y.ndim > 1:
-        return y.shape[1]
+        return int(y.shape[1])
     if output == "identity" or (output == "sigmoid" and np.isin(y, (0, 1)).all()):
         return 1
     return int(y.max()) + 1

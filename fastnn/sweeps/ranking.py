@@ -5,21 +5,21 @@ import json
 import math
 import os
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fastnn.choices import check_choice
-from fastnn.errors import FileFormatError
-from fastnn.files import atomic_path
+from fastnn.files import atomic_path, reading
 from fastnn.history import History
 from fastnn.network import Network
 from fastnn.sweeps.hyperparameters import HYPERPARAMETERS
 
-__all__ = ["Row", "Sweep", "Trial", "check_suffix"]
+__all__ = ["Row", "Sweep", "Trial", "check_suffix", "short"]
 
 _FORMAT = "fastnn sweep 1"
+_KIND = "sweep saved as JSON: sweep again, with a .json file"
 _SUFFIXES = (".json", ".csv")
 
 
@@ -131,7 +131,7 @@ class Sweep:
         """The rows, best first; then those an interrupt has left with fewer trials; then those that diverged."""
         sign = -1 if self.metric == "accuracy" else 1
 
-        def key(row: Row) -> tuple:
+        def key(row: Row) -> tuple[float, ...]:
             if row.diverged:
                 return (2,)
             return len(row.trials) < self.repeats, sign * row.mean(self.metric), row.mean("loss")
@@ -149,8 +149,8 @@ class Sweep:
         best = self.best
         if best is None:
             return None
-        choose: Callable = max if self.metric == "accuracy" else min
-        return choose(best.trials, key=lambda trial: getattr(trial, self.metric)).network
+        trials = sorted(best.trials, key=lambda trial: float(getattr(trial, self.metric)))
+        return trials[-1 if self.metric == "accuracy" else 0].network
 
     @property
     def standard_error(self) -> float:
@@ -159,15 +159,14 @@ class Sweep:
         Accuracy over n samples has the variance ``p (1 - p) / n`` of a binomial share, to which comes that of the mean
         over the seeds. A loss has the latter alone, and with one seed none: NaN.
         """
-        best, spread = self.best, math.nan
+        best = self.best
         if best is None:
             return math.nan
-        spread = best.spread(self.metric)
-        seeds = spread**2 / len(best.trials) if math.isfinite(spread) else 0.0
+        spread, seeds = best.spread(self.metric), len(best.trials)
         if self.metric == "loss":
-            return math.sqrt(seeds) if math.isfinite(spread) else math.nan
-        p = best.mean("accuracy")
-        return math.sqrt(p * (1 - p) / self.validation_samples + seeds)
+            return spread / math.sqrt(seeds)
+        p, variance = best.mean("accuracy"), 0.0 if math.isnan(spread) else spread**2 / seeds
+        return math.sqrt(p * (1 - p) / self.validation_samples + variance)
 
     def rivals(self) -> list[Row]:
         """Other rows within one standard error of the best.
@@ -204,7 +203,7 @@ class Sweep:
         return "\n".join([*table, "", *self._remarks()])
 
     def _line(self, rank: int, row: Row) -> list[str]:
-        cells = [_text(row.settings[name]) if name in row.settings else "-" for name in self.names]
+        cells = [short(row.settings[name]) if name in row.settings else "-" for name in self.names]
         if row.diverged:
             count = sum(trial.diverged for trial in row.trials)
             note = "diverged" if self.repeats == 1 else f"diverged in {count} of {len(row.trials)}"
@@ -284,29 +283,19 @@ class Sweep:
         OSError
             If it cannot be read.
         """
-        with open(path, "rb") as file:
-            content = file.read()
-        try:
-            values = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise _damaged(path, error) from error
-        return cls.from_dict(values, path)
+        content = Path(path).read_bytes()
+        with reading(path, _KIND):
+            return cls.from_dict(json.loads(content), path)
 
     @classmethod
     def from_dict(cls, values: Any, name: str | Path = "it") -> "Sweep":
         """What `to_dict` made of a sweep; `name` is for what a FileFormatError says if it is something else."""
-        try:
+        with reading(name, _KIND):
             if values["format"] != _FORMAT:
                 raise ValueError(f"its format is not {_FORMAT!r}")
             rows = [Row(row["settings"], list(map(_as_trial, row["trials"]))) for row in values["rows"]]
             left_out = ("format", "rows", "metric", "standard_error")
             return cls(rows, **{key: value for key, value in values.items() if key not in left_out})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise _damaged(name, error) from error
-
-
-def _damaged(name: str | Path, error: Exception) -> FileFormatError:
-    return FileFormatError(f"{name} is no sweep saved as JSON ({error}): sweep again, with a .json file")
 
 
 def check_suffix(path: str | Path, suffixes: Sequence[str] = _SUFFIXES) -> None:
@@ -332,7 +321,7 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _text(value: Any) -> str:
+def short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

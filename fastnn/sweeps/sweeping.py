@@ -36,7 +36,7 @@ def sweep(
     x: Any,
     y: Any,
     *,
-    validation_data: tuple | None = None,
+    validation_data: tuple[Any, ...] | None = None,
     validation_fraction: float = 0.1,
     sample_weight: Any = None,
     random: int | None = None,
@@ -236,7 +236,7 @@ def _is_interpreted(choice: BackendChoice, run: _Plan) -> bool:
     """Whether training holds Python's lock, so that it takes processes to train two networks at once."""
     kernels = choice.kernels
     (member, *_) = kernels.make_team(1, run.network["sizes"], 1, np.dtype(run.network.get("dtype", "float32")), None)
-    return kernels.plan(member) == "interpreted"
+    return bool(kernels.plan(member) == "interpreted")
 
 
 def _train_apart(runs: Sequence[_Plan], data: Mapping[str, Any], report: Report, *, jobs: int, threads: int) -> Trained:

@@ -411,10 +411,10 @@ def test_what_never_converges_warns_and_what_converges_does_not():
 
 def test_interrupted(monkeypatch):
     def interrupt(self, words):
-        if len(self._estimator.loss_curve_) == 3:
+        if len(self.loss_curve_) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastnn.sklearn.convergence.Progress._say", interrupt)
+    monkeypatch.setattr("fastnn.sklearn.MLPClassifier._say", interrupt)
     with pytest.warns(UserWarning, match="interrupted"):
         clf = quick().fit(*MULTI)
     assert (clf.n_iter_, clf.predict(MULTI[0]).shape) == (3, (60,))

@@ -1,23 +1,28 @@
-"""What a classifier says of samples, beside what is right: the numbers that the figures draw."""
+"""What a classifier predicts, beside what is right: the numbers that the figures draw."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from fastnn.errors import DataError
 from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL
 from fastnn.operations import check_loss
+from fastnn.samples import as_targets
 
 if TYPE_CHECKING:
     from fastnn.network import Network
 
-__all__ = ["Answers", "ClassReport", "Mistakes", "answers", "check_names", "class_report", "mistakes"]
+__all__ = ["ClassReport", "Mistakes", "Predictions", "check_names", "class_report", "mistakes", "predictions"]
+
+Labels = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.floating[Any]]
 
 
-class Answers(NamedTuple):
-    """What a network says of labelled samples.
+class Predictions(NamedTuple):
+    """What a network predicts for labelled samples.
 
     Attributes
     ----------
@@ -28,9 +33,9 @@ class Answers(NamedTuple):
     n_classes : int
     """
 
-    targets: np.ndarray
-    predictions: np.ndarray
-    confidences: np.ndarray
+    targets: Labels
+    predictions: Labels
+    confidences: Floats
     n_classes: int
 
 
@@ -42,13 +47,13 @@ class Mistakes(NamedTuple):
     indices : numpy.ndarray
         Rows of the samples, (n,) int64.
     targets, predictions, confidences : numpy.ndarray
-        As in `Answers`.
+        As in `Predictions`.
     """
 
-    indices: np.ndarray
-    targets: np.ndarray
-    predictions: np.ndarray
-    confidences: np.ndarray
+    indices: Labels
+    targets: Labels
+    predictions: Labels
+    confidences: Floats
 
 
 @dataclass(frozen=True)
@@ -71,10 +76,10 @@ class ClassReport:
     """
 
     names: tuple[str, ...]
-    precision: np.ndarray
-    recall: np.ndarray
-    f1: np.ndarray
-    support: np.ndarray
+    precision: Floats
+    recall: Floats
+    f1: Floats
+    support: Labels
     accuracy: float
 
     def __str__(self) -> str:
@@ -95,8 +100,8 @@ class ClassReport:
         return {"names": list(self.names), **columns, "accuracy": self.accuracy}
 
 
-def answers(network: "Network", x: Any, y: Any) -> Answers:
-    """What a network says of labelled samples.
+def predictions(network: "Network", x: Any, y: Any) -> Predictions:
+    """What a network predicts for labelled samples.
 
     Parameters
     ----------
@@ -109,30 +114,28 @@ def answers(network: "Network", x: Any, y: Any) -> Answers:
     DataError
         If the data do not fit the network, or are no classification.
     """
-    from fastnn.samples import as_targets
-
     outputs = network.predict_proba(x)
     n, n_out = outputs.shape
     loss = check_loss(network.loss, network.output)
     found = as_targets(y, n, n_out, network.dtype, network.output, loss, task=network.decided_task)
     if n_out == 1 and found.task == MULTILABEL:
-        predictions = (outputs[:, 0] >= 0.5).astype(np.int64)
-        confidences = np.where(predictions, outputs[:, 0], 1 - outputs[:, 0])
-        return Answers(found.rows[:, 0].astype(np.int64), predictions, confidences, 2)
+        predicted = (outputs[:, 0] >= 0.5).astype(np.int64)
+        confidences = np.where(predicted, outputs[:, 0], 1 - outputs[:, 0])
+        return Predictions(found.rows[:, 0].astype(np.int64), predicted, confidences, 2)
     if found.task != CLASSIFICATION:
         kind = "several labels a sample" if found.task == MULTILABEL else "a regression"
         raise DataError(f"expected one class for each sample, got {kind}: only curves and weights can be drawn of that")
     targets = found.labels.astype(np.int64) if found.labels.size else found.rows.argmax(axis=1)
-    return Answers(targets, outputs.argmax(axis=1), outputs.max(axis=1), n_out)
+    return Predictions(targets, outputs.argmax(axis=1), outputs.max(axis=1), n_out)
 
 
 def mistakes(network: "Network", x: Any, y: Any) -> Mistakes:
-    """The samples that `network` gets wrong, those of the largest confidence in the wrong answer first.
+    """The samples that `network` gets wrong, those of the largest confidence in the wrong prediction first.
 
     Parameters
     ----------
     network, x, y
-        As for `answers`, which raises the same errors.
+        As for `predictions`, which raises the same errors.
 
     Examples
     --------
@@ -142,7 +145,7 @@ def mistakes(network: "Network", x: Any, y: Any) -> Mistakes:
     >>> fastnn.plots.mistakes(net, np.array([[1.0, 0], [3, 0], [0, 1]]), [1, 1, 1]).indices
     array([1, 0])
     """
-    found = answers(network, x, y)
+    found = predictions(network, x, y)
     wrong = np.flatnonzero(found.targets != found.predictions)
     order = wrong[np.argsort(-found.confidences[wrong], kind="stable")]
     return Mistakes(order, found.targets[order], found.predictions[order], found.confidences[order])
@@ -154,7 +157,7 @@ def class_report(network: "Network", x: Any, y: Any, names: Sequence[str] | None
     Parameters
     ----------
     network, x, y
-        As for `answers`, which raises the same errors.
+        As for `predictions`, which raises the same errors.
     names : sequence of str or None
         Of the classes; None: their numbers.
 
@@ -172,7 +175,7 @@ def class_report(network: "Network", x: Any, y: Any, names: Sequence[str] | None
     """
     from sklearn.metrics import precision_recall_fscore_support
 
-    found = answers(network, x, y)
+    found = predictions(network, x, y)
     precision, recall, f1, support = precision_recall_fscore_support(
         found.targets, found.predictions, labels=range(found.n_classes), zero_division=np.nan
     )
