@@ -34,7 +34,7 @@ HYPERPARAMETERS: dict[str, tuple[type[int] | type[float] | type[str], str]] = { 
     "epochs": (int, "passes over the training data"),
     "batch_size": (int, "samples of a mini-batch"),
     "optimizer": (str, "{names}"),
-    "learning_rate": (float, "default: 0.1 for sgd, 0.001 for the others"),
+    "learning_rate": (float, "default: {rates}"),
     "momentum": (float, "of sgd; default: 0"),
     "weight_decay": (float, "L2, of weights but not of biases; default: 0"),
     "clip_norm": (float, "scale a gradient of larger norm down to this"),
@@ -70,8 +70,9 @@ def add_hyperparameters(parser: argparse.ArgumentParser, *, several: bool = Fals
     """Options for `HYPERPARAMETERS`, of one value each or, as text, of several."""
     names = ", ".join(known_names("preset"))
     parser.add_argument("--preset", help=f"a recipe whose settings the other options change: {names}")
+    rates = ", ".join(f"{kind().learning_rate} for {name}" for name, kind in OPTIMIZERS.items())
     for name, (kind, words) in HYPERPARAMETERS.items():
-        words = words.format(names=", ".join(known_names(name)))
+        words = words.format(names=", ".join(known_names(name)), rates=rates)
         if DEFAULTS.get(name):
             words = f"{words}; default: {DEFAULTS[name]}"
         settings: dict[str, Any] = {"type": kind, "metavar": {int: "N", float: "X"}.get(kind)}

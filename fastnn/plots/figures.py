@@ -74,13 +74,7 @@ def find_theme(name: str) -> Theme:
 
 
 def new_figure(theme: Theme, width: float, height: float) -> "Figure":
-    """An empty figure of so many inches, which lays out its parts and which a notebook shows by itself.
-
-    Raises
-    ------
-    MissingLibraryError
-        If matplotlib is not installed.
-    """
+    """An empty figure of so many inches, which lays out its parts and which a notebook shows by itself."""
     require_matplotlib()
     from fastnn.plots.notebook import NotebookFigure
 
@@ -162,13 +156,7 @@ def plain(text: str, width: int = 32) -> str:
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
-    """Write a figure to `path`, whole or not at all, in the format that its suffix names; an SVG the same each time.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written.
-    """
+    """Write a figure to `path`, whole or not at all, in the format that its suffix names; an SVG the same each time."""
     from matplotlib import rc_context
 
     kind = path.suffix[1:].lower()

@@ -15,7 +15,7 @@ from fastnn.plots.terminal import plain_line, text_curves
 
 if TYPE_CHECKING:
     from fastnn.callbacks import Run
-    from fastnn.network import Network
+    from fastnn.model import Model
 
 __all__ = ["Live"]
 
@@ -61,11 +61,19 @@ class Live(Callback):
         self._drawn, self._again = 0, 0.0
 
     def begin(self, run: "Run") -> None:
-        self._view = _choose_view(self, run)
+        stream = self.stream or sys.stderr
+        if self.stream is None and _in_notebook():
+            require_matplotlib()
+            self._view = _Notebook(self.theme)
+        elif is_terminal(stream) and os.environ.get("TERM") != "dumb":
+            require("plotille", "plot")
+            self._view = _Terminal(stream, bars=run.verbose and stream is sys.stderr)
+        else:
+            self._view = _Lines(stream)
         self._drawn, self._again = run.history.epochs, 0.0
 
-    def __call__(self, network: "Network", history: History) -> None:
-        if not self._view.takes_time or time.perf_counter() >= self._again:
+    def __call__(self, network: "Model", history: History) -> None:
+        if isinstance(self._view, _Lines) or time.perf_counter() >= self._again:
             self._draw(history)
 
     def end(self, run: "Run") -> None:
@@ -82,21 +90,8 @@ class Live(Callback):
 class _View(Protocol):
     """Where curves are drawn."""
 
-    takes_time: bool  # so that not every epoch can be drawn
-
     def draw(self, history: History, new: int) -> None:
         """Show a history that has so many epochs more than when it was last drawn."""
-
-
-def _choose_view(live: Live, run: "Run") -> _View:
-    stream = live.stream or sys.stderr
-    if live.stream is None and _in_notebook():
-        require_matplotlib()
-        return _Notebook(live.theme)
-    if is_terminal(stream) and os.environ.get("TERM") != "dumb":
-        require("plotille", "plot")
-        return _Terminal(stream, bars=run.verbose and stream is sys.stderr)
-    return _Lines(stream)
 
 
 def _in_notebook() -> bool:
@@ -107,8 +102,6 @@ def _in_notebook() -> bool:
 
 class _Lines:
     """One line an epoch, for files and pipes."""
-
-    takes_time = False
 
     def __init__(self, stream: TextIO) -> None:
         self._notices = Notices(stream)
@@ -122,8 +115,6 @@ class _Terminal:
 
     The cursor is never hidden and no mode is set, so the terminal is as it was whenever the run ends.
     """
-
-    takes_time = True
 
     def __init__(self, stream: TextIO, bars: bool) -> None:
         self._stream, self._bars, self._height = stream, bars, 0
@@ -143,8 +134,6 @@ class _Terminal:
 
 class _Notebook:
     """One figure of the cell's output, renewed in place."""
-
-    takes_time = True
 
     def __init__(self, theme: ThemeName) -> None:
         self._theme = theme

@@ -30,20 +30,9 @@ class Source(NamedTuple):
 
 
 def read_source(path: str, backend: str | None = None, threads: int | None = None) -> Source:
-    """Read a run; what the file is, its content says. ``-`` reads a record from stdin.
+    """Read a run, or a record of it from stdin (``-``); its content says what a file is.
 
-    Parameters
-    ----------
-    path : str
-    backend, threads
-        Of the network, as for `fastnn.load`.
-
-    Raises
-    ------
-    FileFormatError
-        If the file is none of those that are known, or damaged.
-    OSError
-        If it cannot be read.
+    A FileFormatError says that it is none of those that are known, or damaged.
     """
     name = Path(path).stem
     if path == "-":

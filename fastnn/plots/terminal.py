@@ -32,29 +32,11 @@ def plain_line(history: History) -> str:
 
 
 def text_curves(history: History, columns: int = 80, height: int = 10) -> str:
-    """Loss and accuracy of a run, side by side, drawn with braille dots by plotille.
+    """Loss and accuracy of a run of at least one epoch, side by side, drawn with braille dots by plotille.
 
-    Training is a line, validation a line with an x at each epoch, as far as there is room. Colours are left out where
-    stdout is no terminal, or the variable NO_COLOR says so.
-
-    Parameters
-    ----------
-    history : History
-        Of at least one epoch.
-    columns : int
-        Of the terminal; with less than 60 of them the loss alone is drawn.
-    height : int
-        Lines of a frame; four more are around it.
-
-    Returns
-    -------
-    str
-        Lines without an end of line after the last.
-
-    Raises
-    ------
-    MissingLibraryError
-        If plotille is not installed.
+    Training is a line, validation a line with an x at each epoch, as far as they fit; a terminal of less than 60
+    columns shows the loss alone. A frame has `height` lines and four more around it; no end of line is after the last.
+    Colours are left out where stdout is no terminal, or the variable NO_COLOR says so.
     """
     quantities = ["loss", "accuracy"] if columns >= 60 and any(map(math.isfinite, history.accuracy)) else ["loss"]
     width = min(60, columns // len(quantities) - _LABEL - 4)

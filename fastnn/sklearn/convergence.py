@@ -8,7 +8,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from fastnn.callbacks import Callback, Run
 from fastnn.history import History
-from fastnn.network import Network
+from fastnn.model import Model
 from fastnn.sklearn.parameters import MLPBase, Samples
 
 __all__ = ["Progress", "warn_of_convergence"]
@@ -17,13 +17,7 @@ _SLOWEST_RATE = 1e-6  # where an adaptive learning rate ends
 
 
 class Progress(Callback):
-    """After every epoch: scikit-learn's attributes, its learning rates, and its rule for when to end.
-
-    Attributes
-    ----------
-    has_ended : bool
-        Nothing got better by `tol` for more than `n_iter_no_change` epochs.
-    """
+    """After every epoch: scikit-learn's attributes, its learning rates, and its rule for when to end (`has_ended`)."""
 
     def __init__(
         self, estimator: MLPBase, samples: Samples, batch_size: int, decay: float, validation: Samples | None
@@ -47,7 +41,7 @@ class Progress(Callback):
             e.best_loss_ = np.inf
         self._penalty = e._penalty(self._decay)
 
-    def __call__(self, network: Network, history: History) -> bool:
+    def __call__(self, network: Model, history: History) -> bool:
         e = self._estimator
         e.n_iter_ += 1
         e.t_ += self._n
@@ -57,7 +51,7 @@ class Progress(Callback):
         e.loss_ = e._loss_factor * history.loss[-1] + mean_penalty
         e.loss_curve_.append(e.loss_)
         e._say(f"Iteration {e.n_iter_}, loss = {e.loss_:.8f}")
-        e._no_improvement_count = 0 if self._improved(network) else e._no_improvement_count + 1
+        e._no_improvement_count = 0 if self._improved() else e._no_improvement_count + 1
         if e.solver == "sgd" and e.learning_rate == "invscaling":
             self._run.rate_factor = (e.t_ + 1) ** -e.power_t
         self.has_ended = e._no_improvement_count > e.n_iter_no_change and self._ends()
@@ -66,7 +60,7 @@ class Progress(Callback):
     def end(self, run: Run) -> None:
         self._estimator._state = (self._estimator.solver, run.state())
 
-    def _improved(self, network: Network) -> bool:
+    def _improved(self) -> bool:
         """Enter the best loss or score, and say whether it is better by `tol`."""
         e, held_out = self._estimator, self._validation
         if held_out is None:
@@ -76,11 +70,11 @@ class Progress(Callback):
         assert e.validation_scores_ is not None
         assert e.best_validation_score_ is not None
         before = e.best_validation_score_
-        score = e._score(network.predict_proba(held_out.X), held_out.y, held_out.weight)
+        score = e._score(e.network_.predict_proba(held_out.X), held_out.y, held_out.weight)
         e._say(f"Validation score: {score:.6f}")
         e.validation_scores_.append(score)
         if score > before:
-            e.best_validation_score_, e._best_weights = score, network.get_weights()
+            e.best_validation_score_, e._best_weights = score, e.network_.get_weights()
         return bool(score >= before + e.tol)
 
     def _ends(self) -> bool:

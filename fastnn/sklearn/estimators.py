@@ -260,8 +260,8 @@ class MLPEstimator(MLPBase):
 
     def _outputs(self, X: Any) -> Array:
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, **self._accepted())
-        return self.network_.predict_proba(X)
+        outputs: Array = self.network_.predict_proba(validate_data(self, X, reset=False, **self._accepted()))
+        return outputs
 
 
 class LayerArrays(Sequence[Array]):
@@ -310,9 +310,9 @@ def _draw_weights(sizes: tuple[int, ...], activation: str, random: Any) -> list[
 
 def dense(X: Any) -> Array:
     """A sparse matrix as an array."""
-    return X.toarray() if hasattr(X, "toarray") else X
+    return np.asarray(X.toarray() if hasattr(X, "toarray") else X)
 
 
-def _read_only(array: Any) -> Array:
+def _read_only(array: Array) -> Array:
     array.flags.writeable = False
     return array

@@ -168,7 +168,7 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):
     def _decide(self, outputs: Array) -> Array:
         """The number of the class, or for several labels 0 and 1."""
         if self.n_outputs_ > 1 and not self._is_multilabel:
-            return outputs.argmax(axis=1)
+            return np.argmax(outputs, axis=1)
         labels = (outputs > 0.5).astype(np.int64)
         return labels if self._is_multilabel else np.minimum(labels[:, 0], len(self.classes_) - 1)
 
@@ -243,7 +243,7 @@ class MLPRegressor(RegressorMixin, MLPEstimator):
         if fresh:
             self.n_outputs_ = 1 if y.ndim == 1 else y.shape[1]
             self.out_activation_ = _OUTPUTS[self.loss]
-        return y
+        return np.asarray(y)
 
     @property
     def _loss_factor(self) -> float:

@@ -17,7 +17,7 @@ __all__ = ["HYPERPARAMETERS", "SHARES", "WHOLE", "Space", "list_settings", "make
 
 _NETWORK = ("hidden", "output", "bias", "init", "dropout", "dtype", "precision", "scale", "shift")
 _FIT = ("epochs", "batch_size", "loss", "schedule", "shuffle")
-_OPTIMIZER = tuple(dict.fromkeys(one.name for kind in OPTIMIZERS.values() for one in dataclasses.fields(kind)))
+_OPTIMIZER = tuple(dict.fromkeys(name for kind in OPTIMIZERS.values() for name in vars(kind())))
 HYPERPARAMETERS = ("optimizer", *_OPTIMIZER, "width", "depth", *_FIT, *_NETWORK)
 """What can be swept or fixed: the optimizer and its parameters, the shape, arguments of `Network.fit` and `Network`."""
 WHOLE = ("width", "depth", "epochs", "batch_size")
@@ -35,12 +35,8 @@ def list_settings(
 
     Parameters of which the setting's optimizer knows nothing are left out. Numbers from distributions are rounded to
     three digits, so that what is printed can be typed.
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown or both swept and fixed, values are no list, a distribution is given without `random`, or
-        nothing is swept.
+    A ValueError says that a name is unknown or both swept and fixed, that values are no list, that a distribution needs
+    `random`, or that nothing is swept.
 
     Examples
     --------
@@ -118,10 +114,7 @@ def _without_strangers(options: Mapping[str, Any]) -> dict[str, Any]:
 def make_arguments(options: Mapping[str, Any], features: int, y: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
     """Arguments of `Network`, and of `Network.fit`, for targets such as `y`.
 
-    Raises
-    ------
-    ValueError
-        If a value is not one that it can have, as far as `Network` itself does not see to it.
+    A ValueError names a value that cannot be, as far as `Network` itself does not see to it.
     """
     options = _without_strangers(options)
     output = options.get("output", DEFAULTS["output"])

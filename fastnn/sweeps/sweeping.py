@@ -127,8 +127,7 @@ def sweep(
     choice, threads = resolve_backend(backend), resolve_threads(threads)
     jobs, repeats = None if jobs is None else check_count("jobs", jobs), check_count("repeats", repeats)
     regression = any(one.get("output") == "identity" for one in options)
-    share = {"fraction": validation_fraction, "seed": seed}
-    data = _prepare_data(x, y, sample_weight, validation_data, share, regression)
+    data = _prepare_data(x, y, sample_weight, validation_data, validation_fraction, seed, regression)
     runs = _list_runs(options, data, choice.name, threads, range(seed, seed + repeats))
     way = _choose_way(choice, runs, jobs, threads)
     result = Sweep(
@@ -161,7 +160,7 @@ def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _prepare_data(
-    x: Any, y: Any, sample_weight: Any, validation_data: Any, share: Mapping[str, Any], regression: bool
+    x: Any, y: Any, sample_weight: Any, validation_data: Any, fraction: float, seed: int, regression: bool
 ) -> dict[str, Any]:
     """What `Network.fit` wants of data; where there are none for validation, some are held out."""
     try:
@@ -173,11 +172,10 @@ def _prepare_data(
         raise DataError(f"expected samples (n, n_features), as many labels, and weights if any; got shapes {shapes}")
     if validation_data is None:
         labels = None if regression or arrays[1].ndim > 1 else arrays[1]
-        arrays, held_out = hold_out(arrays, **share, labels=labels)
+        arrays, held_out = hold_out(arrays, fraction, seed, labels)
         validation_data = tuple(held_out)
-    return dict(zip(("x", "y", "sample_weight"), arrays, strict=False)) | {
-        "validation_data": check_validation_data(validation_data)
-    }
+    data = dict(zip(("x", "y", "sample_weight"), arrays, strict=False))
+    return {**data, "validation_data": check_validation_data(validation_data)}
 
 
 @dataclass(frozen=True)
@@ -223,13 +221,10 @@ def _choose_way(choice: BackendChoice, runs: Sequence[_Plan], jobs: int | None, 
     if at_once > 1 and not _is_interpreted(choice, runs[0]):
         at_once, _ = choice.kernels.side_by_side(len(runs), at_once)
         return _Way(f"{at_once} side by side", at_once, partial(_train_together, threads=jobs or threads))
-    share = max(1, threads // at_once)
+    each = max(1, threads // at_once)
     words = f"{at_once} processes" if at_once > 1 else "one after the other"
-    return _Way(
-        f"{words}, {share} thread{'s' if share > 1 else ''} each",
-        at_once,
-        partial(_train_apart, jobs=at_once, threads=share),
-    )
+    words += f", {each} thread{'s' if each > 1 else ''} each"
+    return _Way(words, at_once, partial(_train_apart, jobs=at_once, threads=each))
 
 
 def _is_interpreted(choice: BackendChoice, run: _Plan) -> bool:
@@ -294,15 +289,16 @@ def _progress(n_runs: int, way: _Way, verbose: bool | str) -> Iterator[Report]:
     """A function to call when a run is done: draws a bar on a terminal, elsewhere gives one estimate of the time."""
     terminal, start = is_terminal(sys.stderr), time.perf_counter()
     with progress_bar(total=n_runs, desc=way.words, unit=" runs", disable=not (terminal and verbose)) as bar:
-        done: list[History] = []
+        is_due = verbose is True and not terminal
 
         def report(history: History) -> None:
-            done.append(history)
+            nonlocal is_due
             bar.update()
-            if len(done) == 1 and verbose is True and not terminal:
+            if is_due:
                 now = time.perf_counter() - start
                 left = (n_runs - way.at_once) / way.at_once * sum(history.seconds)
                 say(f"first run done after {_interval(now)}, all in about {_interval(now + left)}")
+            is_due = False
 
         yield report
 
@@ -310,4 +306,4 @@ def _progress(n_runs: int, way: _Way, verbose: bool | str) -> Iterator[Report]:
 def _interval(seconds: float) -> str:
     from tqdm import tqdm
 
-    return f"{seconds:.1f} s" if seconds < 60 else tqdm.format_interval(seconds)
+    return f"{seconds:.1f} s" if seconds < 60 else str(tqdm.format_interval(seconds))
