@@ -10,7 +10,6 @@ import numpy.typing as npt
 from fastnn.errors import DataError
 from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL
 from fastnn.operations import check_loss
-from fastnn.samples import as_targets
 
 if TYPE_CHECKING:
     from fastnn.network import Network
@@ -114,6 +113,8 @@ def predictions(network: "Network", x: Any, y: Any) -> Predictions:
     DataError
         If the data do not fit the network, or are no classification.
     """
+    from fastnn.samples import as_targets  # brings scipy
+
     outputs = network.predict_proba(x)
     n, n_out = outputs.shape
     loss = check_loss(network.loss, network.output)

@@ -341,7 +341,11 @@ def test_what_cannot_be_gone_on_with(quick, capsys, tmp_path, options, words):
 
 @pytest.mark.parametrize(
     ("line", "expected"),
-    [("fastnn ev", "evaluate"), ("fastnn train --optimizer ada", "adam adamw"), ("fastnn train --preset q", "quick")],
+    [
+        ("fastnn ev", "evaluate"),
+        ("fastnn train --optimizer ada", "adagrad adam adamw"),
+        ("fastnn train --preset q", "quick"),
+    ],
 )
 def test_bash_completes(line, expected, tmp_path):
     pytest.importorskip("shtab")
