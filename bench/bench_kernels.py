@@ -1,12 +1,11 @@
 """Each kernel on the shapes of three networks: seconds of a call, operations and bytes a second."""
 
-import time
-
 import numpy as np
 import pytest
-from fastnn.bench import kernel_calls
+from fastnn.bench import jobs, kernel_calls
+from fastnn.bench.levels import DEEP, MIDDLE
 
-NETWORKS = [((784, 128, 10), 64), ((784, 512, 512, 512, 10), 64), ((784, 512, 512, 512, 10), 256)]
+NETWORKS = [(MIDDLE, 64), (DEEP, 64), (DEEP, 256)]
 _SECONDS = 5e-3  # of a round at least: the way into compiled code, and a team's start, is then a small share
 
 
@@ -23,20 +22,6 @@ def cases():
                     yield pytest.param(sizes, rows, kernel, shape, dtype, id=name, marks=marks)
 
 
-def repetitions(run):
-    """How many calls take `_SECONDS`, of two attempts the faster."""
-    times = 1
-    while min(seconds(run, times) for _ in range(2)) < _SECONDS:
-        times *= 2
-    return times
-
-
-def seconds(run, times):
-    start = time.perf_counter()
-    run(times)
-    return time.perf_counter() - start
-
-
 def relate(kernels, peak, dtype):
     """FLOP/s to which those of a kernel are related; None for a device, whose peak is not measured here."""
     if peak is None or not isinstance(kernels.zeros((1,), np.dtype(dtype)), np.ndarray):
@@ -45,12 +30,12 @@ def relate(kernels, peak, dtype):
 
 
 @pytest.mark.parametrize(("sizes", "rows", "kernel", "shape", "dtype"), list(cases()))
-def test_kernel(backend, kernels, sizes, rows, kernel, shape, dtype, threads, peak, timed):
+def test_kernel(kernels, sizes, rows, kernel, shape, dtype, threads, peak, timed):
     options = {"sizes": sizes, "rows": rows, "dtype": dtype, "threads": threads, "only": [kernel]}
     call = next(call for call in kernel_calls.calls(kernels, **options) if call.shape == shape)
     assert call.error() <= call.tolerance
     call.run(1)
-    times = repetitions(call.run)
+    _, times = jobs.time_calls(call.run, 1, _SECONDS)
     most = relate(kernels, peak, dtype)
     rates = {
         "calls_per_second": times,
@@ -60,5 +45,5 @@ def test_kernel(backend, kernels, sizes, rows, kernel, shape, dtype, threads, pe
     if most:
         rates["percent_of_peak"] = 100 * times * call.flops / most
     group = f"kernel {kernel} {shape}" + ("" if dtype == "float32" else f", {dtype}")
-    notes = {"backend": backend, "dtype": dtype, "precision": None, "kernel": kernel, "shape": shape}
-    timed(group, call.run, times, rates=rates, calls=times, flops=call.flops, bytes=call.bytes, **notes)
+    notes = {"dtype": dtype, "kernel": kernel, "shape": shape, "flops": call.flops, "bytes": call.bytes}
+    timed(group, call.run, times, rates=rates, calls=times, **notes)

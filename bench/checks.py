@@ -7,14 +7,12 @@ import difflib
 import itertools
 import math
 import os
-import pkgutil
 import platform
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from importlib import metadata
-from types import CodeType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fastnn.bench import machine
 
@@ -32,7 +30,16 @@ EXTRAS = {  # what they are for
     "torch": "comparisons with PyTorch",
     "jax": "comparisons with JAX",
 }
-OTHER_VARIABLES = ("FASTNN_REQUIRE",)  # read by the tests
+VARIABLES = {  # all that are read, and what they are for; a test holds this complete
+    "FASTNN_BACKEND": "the backend of networks that name none",
+    "FASTNN_CACHE_DIR": "the folder for compiled code and downloads",
+    "FASTNN_CUDA_DATA_LIMIT": "bytes of samples that are kept on the device; larger data is streamed",
+    "FASTNN_CUDA_PLAN": "how a device runs an epoch: persistent, graph or eager",
+    "FASTNN_DATA_DIR": "the folder where data sets are looked for first",
+    "FASTNN_GEMM": "matrix products of the numba backend: simd or blas",
+    "FASTNN_NUM_THREADS": "CPU threads",
+    "FASTNN_REQUIRE": "backends whose absence fails the tests",
+}
 COARSE = 1e-6  # seconds: a clock for epochs of milliseconds should tell less apart
 
 
@@ -114,48 +121,16 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def check_settings() -> Iterator[Finding]:
     """The variables FASTNN_...: a misspelt one would do nothing, and say nothing."""
-    known = _known_variables()
     names = sorted(name for name in os.environ if name.startswith("FASTNN_"))
     if not names:
         yield Finding("FASTNN_...", OK, "no variable is set")
     for name in names:
-        text = f"{name}={os.environ[name]}"
-        if name in known:
+        if name in VARIABLES:
             yield Finding(name, OK, os.environ[name] or "empty, which is as if it were not set")
             continue
-        near = difflib.get_close_matches(name, known, n=1)
-        remedy = f"is {near[0]} meant?" if near else f"there are {', '.join(sorted(known))}"
-        yield Finding(name, NOTE, f"fastnn reads no such variable ({text})", remedy)
-
-
-def _known_variables() -> set[str]:
-    """Those that the code names, and so no list that could be forgotten; it is there without source files too."""
-    folders = [folder for package in _packages() for folder in package.__path__]
-    words = " ".join(itertools.chain.from_iterable(map(_constants, _codes(folders))))
-    return {*re.findall(r"\bFASTNN(?:_[A-Z]+)+\b", words), *OTHER_VARIABLES}
-
-
-def _codes(folders: Iterable[str]) -> Iterator[CodeType]:
-    """Of all modules in some packages and the packages within, none of which is run."""
-    for finder, name, _ in pkgutil.iter_modules(folders):
-        spec = finder.find_spec(name, None)
-        yield spec.loader.get_code(name)
-        yield from _codes(spec.submodule_search_locations or ())
-
-
-def _constants(code: CodeType) -> Iterator[str]:
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _constants(constant)
-        else:
-            yield repr(constant)
-
-
-def _packages() -> list[Any]:
-    import fastnn.bench
-    import fastnn.kernels
-
-    return [fastnn, fastnn.bench, fastnn.kernels]
+        near = difflib.get_close_matches(name, VARIABLES, n=1)
+        remedy = f"is {near[0]} meant?" if near else f"there are {', '.join(VARIABLES)}"
+        yield Finding(name, NOTE, f"fastnn reads no such variable ({name}={os.environ[name]})", remedy)
 
 
 def check_backends() -> Iterator[Finding]:

@@ -10,16 +10,15 @@ import time
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pytest
-from fastnn.bench import reference
+from fastnn.bench import jobs, sections
+from fastnn.bench.harness import find_peak
+from fastnn.bench.trainers import Training, make_task, orders
 
 import fastnn
 from fastnn.backends import READY, available_backends, resolve_backend
-from fastnn.step import bind
 from fastnn.threads import resolve_threads
 
-LEARNING_RATE = 0.1
 ROUNDS = {"small": {"min_rounds": 3, "max_time": 0.1}, "full": {"min_rounds": 5, "max_time": 0.5}}
 WARM_UP = {"warmup": True, "warmup_iterations": 3}  # pytest-benchmark's own would be as many rounds as are measured
 BACKENDS = [
@@ -110,109 +109,55 @@ def dataset():
 @pytest.fixture(scope="session")
 def peak(threads) -> float | None:
     """FLOP/s of float32 that the CPU can do at most; None where that cannot be measured."""
-    if available_backends()["numba"].state != READY:
-        return None
-    from fastnn.kernels import numba_simd
-
-    if numba_simd.find_host() is None:
-        return None
-    from fastnn.bench.peak import Peak
-
-    measure = Peak(threads)
-    return max(measure() for _ in range(20))  # other programs take their share at times
+    measure = find_peak(threads)
+    peaks = [measure() for _ in range(20)]  # other programs take their share at times
+    return None if None in peaks else max(peaks)
 
 
 @pytest.fixture
-def timed(benchmark, threads):
+def notes(backend, threads):
+    """What is noted beside the seconds of a test, unless it says something else."""
+    return {"backend": backend, "dtype": "float32", "precision": None, "threads": threads}
+
+
+@pytest.fixture
+def timed(benchmark, notes):
     """Time a function, and note the circumstances and what is computed from its best seconds.
 
     ``timed(group, function, *arguments, rates={name: amount}, **notes)``; a rate is the amount a second.
     """
 
-    def run(group, function, *arguments, rates=(), **notes):
+    def run(group, function, *arguments, rates, **more):
         benchmark.group = group
-        benchmark.extra_info |= {"threads": threads, **notes}
+        benchmark.extra_info |= notes | more
         result = benchmark(function, *arguments)
-        note_rates(benchmark, rates)
+        if benchmark.stats:  # not with --benchmark-disable
+            benchmark.extra_info |= {name: amount / benchmark.stats.stats.min for name, amount in rates.items()}
         return result
 
     return run
 
 
-def note_rates(benchmark, rates):
-    if benchmark.stats:  # not with --benchmark-disable
-        benchmark.extra_info |= {name: amount / benchmark.stats.stats.min for name, amount in dict(rates).items()}
-
-
-# ---- training -------------------------------------------------------------------------------------------------------
-
-
-class Training:
-    """A network in plain SGD over the first samples of a data set, an epoch or a mini-batch at a time."""
-
-    def __init__(self, backend, dtype, precision, sizes, batch_size, dataset, samples, threads):
-        from fastnn.training import Trainer
-        from fastnn.workspace import Workspace
-
-        self.x, self.y = first_samples(dataset, samples)
-        self.network = fastnn.Network(sizes, backend=backend, dtype=dtype, precision=precision, threads=threads)
-        self.weights = reference.as_float64(self.network.get_weights())
-        self.batch_size, optimizer = batch_size, fastnn.SGD(LEARNING_RATE)
-        self.workspace = Workspace(
-            self.network,
-            self.x,
-            self.y,
-            batch_size,
-            loss="cross_entropy",
-            optimizer=optimizer,
-            training=True,
-        )
-        self.trainer = Trainer(self.workspace, optimizer, fastnn.Constant(), epochs=1)
-        self.trainer.compile()
-
-        # A step by itself needs what an epoch would have put there.
-        steps = np.arange(self.workspace.data.steps)
-        self.workspace.objective.begin_epoch(optimizer.rates(np.ones(len(steps)), steps))
-
-    def epoch(self):
-        """In another order each time; returns the mean loss."""
-        self.trainer.epoch(0, lambda trainer: None)
-        return self.trainer.means()[0]
-
-    def step(self, number):
-        self.workspace.run(bind(self.network.kernels).train_steps, number, number + 1)
-
-    def order(self):
-        """Of the first epoch."""
-        order = np.arange(len(self.x))
-        self.network.generator("order", 0).shuffle(order)
-        return order
-
-    def expected(self, order):
-        """Weights and losses after the samples in that order, from the weights that the network began with.
-
-        On one thread: numpy's BLAS has a pool apart from scipy's, which would spin for a while in what is timed next.
-        """
-        with self.network.kernels.limit_threads(1):
-            x, precision = self.x / 255.0, self.network.precision
-            return reference.train(self.weights, x, self.y, order, self.batch_size, LEARNING_RATE, precision)
-
-    def error(self, weights):
-        """Of the network's weights, relative to what the largest change should be."""
-        pairs = zip(self.network.get_weights(), weights, self.weights, strict=True)
-        layers = [arrays for layer in pairs for arrays in zip(*layer, strict=True)]
-        change = max(np.abs(wanted - before).max() for _, wanted, before in layers)
-        return float(np.max([np.abs(found - wanted).max() for found, wanted, _ in layers]) / change)
-
-
-def first_samples(dataset, samples):
-    """uint8 rows and labels."""
-    x = dataset.x_train[:samples]
-    return x.reshape(len(x), -1), dataset.y_train[:samples]
-
-
 @pytest.fixture
 def make_training(backend, dataset, threads):
-    """A `Training` of this backend, the BLAS held to as many threads as the network for the length of the test."""
+    """A function that makes a `Training` of this backend, whose results are those of the reference.
+
+    The BLAS is held to as many threads as the network for the length of the test.
+    """
+
+    def make(dtype, precision, sizes, batch_size, samples):
+        task = make_task(sizes, batch_size, samples, threads, dataset, precision)
+        errors = jobs.check({}, backend, precision, task, dtype)
+        limits = sections.GATE["float64" if dtype == "float64" else precision]
+        assert all(error <= limits[what] for what, error in errors.items()), errors
+        training = Training(task, backend, dtype=dtype)
+        training.epoch()
+        expected = jobs.trace_reference(
+            {}, task, next(orders(sizes, len(task.x)))[: sections.FIRST * batch_size], dtype
+        )
+        losses = {backend: training.losses()[: len(expected)]}
+        assert not sections.disagreeing(losses, expected, {backend: precision})
+        return training
+
     with resolve_backend(backend).kernels.limit_threads(threads):
-        yield functools.partial(Training, backend, dataset=dataset, threads=threads)
+        yield make

@@ -2,51 +2,68 @@
 
 import functools
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from fastnn.bench.runner import Contender
-from fastnn.bench.trainers import make_fastnn, make_jax, make_plain_numpy, make_sklearn, make_torch
+from fastnn.bench.levels import LEVELS, Level
+from fastnn.bench.trainers import Make, make_fastnn, make_jax, make_plain_numpy, make_sklearn, make_torch
 from fastnn.kernels.codes import PRECISIONS
 
 import fastnn
-from fastnn.backends import READY, available_backends
+from fastnn.backends import READY, available_backends, resolve_backend
 from fastnn.choices import check_choice
 
-__all__ = ["PEERS", "YARDSTICK", "Entry", "Field", "find_field"]
+__all__ = ["AGAIN", "PEERS", "YARDSTICK", "Contender", "Field", "find_field"]
 
 YARDSTICK = "plain numpy loop"
 AGAIN = ", again"
-REFERENCE_TOLERANCE = 5e-3  # of the first epoch's mean loss, relative to the reference's; deep runs part by 2e-3
-_TOLERANCES = {"bf16": 1e-2, "tf32": 5e-3, "scikit-learn": 0.1}  # products of fewer digits; its own order of samples
-PEERS = {  # what --peers names: the trainers behind it
-    "torch": {"PyTorch eager": make_torch, "PyTorch compiled": functools.partial(make_torch, how="compiled")},
+DEVICE_BACKEND = "cupy"
+PLANS = ("graph", "persistent", "eager")  # how that backend can run an epoch; see FASTNN_CUDA_PLAN
+PEERS: dict[str, dict[str, Make]] = {  # what --peers names: the trainers behind it
+    "torch": {
+        "PyTorch eager": make_torch,
+        "PyTorch CUDA graph": functools.partial(make_torch, how="graph"),
+        "PyTorch compiled": functools.partial(make_torch, how="compiled"),
+    },
     "jax": {"JAX scan": make_jax},
     "sklearn": {"scikit-learn": make_sklearn},
 }
+ON_CPU_ONLY, ON_DEVICE_ONLY = ("scikit-learn",), ("PyTorch CUDA graph",)
 
 
-class Entry(NamedTuple):
-    """One who is compared."""
+class Contender(NamedTuple):
+    """One who is compared; it is sent to another process, so `make` is a function of a module or a partial of one."""
 
-    kind: str  # backend, control, yardstick, peer
-    contender: Contender
+    kind: Literal["backend", "control", "yardstick", "peer"]
+    make: Make
+    environment: dict[str, str]  # variables of its process
     backend: str | None = None
-    precision: str | None = None
+    precision: str | None = None  # of matrix products; None: that of the case
+    plan: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return {"kind": self.kind, "backend": self.backend, "precision": self.precision}
+        return {key: getattr(self, key) for key in ("kind", "backend", "precision", "plan")}
 
 
 class Field(NamedTuple):
     """All who are compared, by name."""
 
-    entries: dict[str, Entry]
+    entries: dict[str, Contender]
     reference: str  # whom the others are compared with
     control: tuple[str, str] | None  # the same one under two names
     skipped: dict[str, str]
 
-    def of(self, *kinds: str) -> dict[str, Entry]:
+    def of(self, *kinds: str) -> dict[str, Contender]:
         return {name: entry for name, entry in self.entries.items() if entry.kind in kinds}
+
+    def backends(self) -> dict[str, Contender]:
+        """Each backend and precision once, which chooses its own plan."""
+        result = {}
+        for name, entry in self.of("backend").items():
+            if entry.plan:
+                name = name.removesuffix(f" {entry.plan}")
+                entry = entry._replace(plan=None, environment=entry.environment | {"FASTNN_CUDA_PLAN": ""})
+            result[name] = entry
+        return result
 
     def without(self, names: Iterable[str]) -> "Field":
         """Those who are left, with another reference and no control where these went."""
@@ -57,18 +74,17 @@ class Field(NamedTuple):
         return self._replace(entries=entries, reference=reference, control=control)
 
 
-def find_field(backends: str | None, peers: str | None, threads: int, *, precisions: bool = False) -> Field:
+def find_field(backends: str | None, peers: str | None, threads: int, level: Level = LEVELS["quick"]) -> Field:
     """Who takes part.
 
     Parameters
     ----------
     backends : str or None
-        Names separated by commas, each maybe with a precision, as ``numpy,numba,numba:bf16``; None: all that are ready.
+        Names separated by commas, each maybe with a precision, as ``numpy,numba,numba:bf16``; None: those of the level.
     peers : str or None
-        Of `PEERS`, separated by commas.
+        Of `PEERS`, separated by commas; None: those of the level.
     threads : int
-    precisions : bool
-        Where `backends` is None: each backend in the lower precisions that it has, too.
+    level : Level
 
     Raises
     ------
@@ -78,17 +94,26 @@ def find_field(backends: str | None, peers: str | None, threads: int, *, precisi
         If a backend asked for by name is not ready.
     """
     skipped: dict[str, str] = {}
-    entries = {}
-    for backend, precision in _asked(backends) if backends else _ready(skipped, precisions):
-        name = f"{backend} {precision}" if precision else backend
-        entries[name] = _backend_entry(backend, precision, threads)
+    entries: dict[str, Contender] = {}
+    backends, peers = backends or level.backends, level.peers if peers is None else peers
+    asked = _asked(backends) if backends else _ready(skipped, level.precisions)
+    for backend, precision in asked:
+        for plan in PLANS if level.device and backend == DEVICE_BACKEND else (None,):
+            make = functools.partial(make_fastnn, backend=backend, precision=precision)
+            environment = _environment(threads) | ({"FASTNN_CUDA_PLAN": plan} if plan else {})
+            name = " ".join(filter(None, (backend, precision, plan)))
+            entries[name] = Contender("backend", make, environment, backend, precision, plan)
     # auto's choice is the one whose small differences matter
     first = next((name for name, entry in entries.items() if not entry.precision), next(iter(entries)))
     entries[first + AGAIN] = entries[first]._replace(kind="control")
-    entries[YARDSTICK] = Entry("yardstick", _contender(make_plain_numpy, YARDSTICK, threads))
+    if not level.device:
+        entries[YARDSTICK] = Contender("yardstick", make_plain_numpy, _environment(threads))
+    device = "cuda" if level.device and any(name == DEVICE_BACKEND for name, _ in asked) else "cpu"
     for peer in _names(peers):
         for name, make in PEERS[check_choice("peer", peer, PEERS)].items():
-            entries[name] = Entry("peer", _contender(make, name, threads))
+            if name not in (ON_DEVICE_ONLY if device == "cpu" else ON_CPU_ONLY):
+                on_device = functools.partial(make, device=device) if device != "cpu" else make
+                entries[name] = Contender("peer", on_device, _environment(threads, device))
     reference = "numpy" if "numpy" in entries else first
     return Field(entries, reference, (first, first + AGAIN), skipped)
 
@@ -113,8 +138,6 @@ def _asked(text: str) -> list[tuple[str, str | None]]:
 
 
 def _ready(skipped: dict[str, str], precisions: bool) -> list[tuple[str, str | None]]:
-    from fastnn.backends import resolve_backend
-
     result: list[tuple[str, str | None]] = []
     for name, info in available_backends().items():
         if info.state != READY:
@@ -127,12 +150,6 @@ def _ready(skipped: dict[str, str], precisions: bool) -> list[tuple[str, str | N
     return result
 
 
-def _backend_entry(backend: str, precision: str | None, threads: int) -> Entry:
-    make = functools.partial(make_fastnn, backend=backend, precision=precision)
-    return Entry("backend", _contender(make, precision or backend, threads), backend, precision)
-
-
-def _contender(make: Any, name: str, threads: int) -> Contender:
-    environment = {variable: str(threads) for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")}
-    environment["JAX_PLATFORMS"] = "cpu"
-    return Contender(make, environment, _TOLERANCES.get(name, REFERENCE_TOLERANCE))
+def _environment(threads: int, device: str = "cpu") -> dict[str, str]:
+    variables = {variable: str(threads) for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NPROC")}
+    return variables | {"JAX_PLATFORMS": device, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}

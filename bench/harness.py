@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from fastnn.bench import sections
-from fastnn.bench.contenders import Field
-from fastnn.bench.levels import LEVELS
+from fastnn.bench import device, sections
+from fastnn.bench.contenders import AGAIN, Field
+from fastnn.bench.levels import SECTIONS, Level
 from fastnn.bench.machine import environment
 from fastnn.bench.report.results import KIND, SCHEMA_VERSION
 
@@ -18,68 +18,98 @@ from fastnn.backends import available_backends
 from fastnn.console import is_terminal, progress_bar
 from fastnn.datasets import Dataset
 
-__all__ = ["measure"]
+__all__ = ["has_failed", "measure"]
 
-SHARES = {"kernels": 0.12, "throughput": 0.66, "crossover": 0.22}  # of the time that is left for them
+MEASURE: dict[str, Callable[[sections.Setting, float], Any]] = {
+    "startup": sections.start_up,
+    "curves": sections.curves,
+    "accuracy": sections.accuracy,
+    "roofline": sections.time_kernels,
+    "throughput": sections.throughput,
+    "crossover": sections.crossover,
+    "agreement": device.agreement,
+    "many": device.many,
+}
 
 
 def measure(
-    results: dict[str, Any], level: str, field: Field, data: Dataset, dataset: str, threads: int, command: str
+    results: dict[str, Any],
+    name: str,
+    level: Level,
+    field: Field,
+    data: Dataset,
+    dataset: str,
+    threads: int,
+    command: str,
+    save: Callable[[], None] = lambda: None,
 ) -> None:
-    """Fill `results` section by section; after Ctrl-C, as far as it came. `command` is what the user typed.
+    """Fill `results` section by section; after Ctrl-C, as far as it came.
 
     A backend that fails the gate takes no further part: nothing of it is timed.
+
+    Parameters
+    ----------
+    results : dict
+    name : str
+        The level's.
+    level : Level
+    field : Field
+    data : Dataset
+    dataset : str
+        What other processes find it by.
+    threads : int
+    command : str
+        What the user typed.
+    save : callable
+        Called after each section: what there is would outlive this process.
     """
     begin = time.monotonic()
-    results |= header(level, field, data, threads) | {"command": command}
+    results |= header(name, level, field, data, threads) | {"command": command}
     try:
-        with progress(LEVELS[level].budget) as tick:
-            setting = sections.Setting(
-                LEVELS[level], field, data, threads, np.random.default_rng(), tick, find_peak(threads)
-            )
-            _fill(results, setting, dataset, begin)
+        with progress(level.budget) as tick:
+            generator, peak = np.random.default_rng(), (lambda: None) if level.device else find_peak(threads)
+            setting = sections.Setting(level, field, data, dataset, threads, generator, tick, peak)
+            _fill(results, setting, begin, save)
     except KeyboardInterrupt:
         results["interrupted"] = True
     results["seconds"] = time.monotonic() - begin
 
 
-def _fill(results: dict[str, Any], setting: sections.Setting, dataset: str, begin: float) -> None:
+def _fill(results: dict[str, Any], setting: sections.Setting, begin: float, save: Callable[[], None]) -> None:
     results["gate"] = sections.gate(setting)
     wrong = {row["contender"] for row in results["gate"] if not row["passed"]}
-    for name in wrong:
-        results["skipped"][name] = "failed the correctness gate"
-    copies = {name for name in setting.field.of("control") if name.removesuffix(", again") in wrong}
+    results["skipped"] |= dict.fromkeys(wrong, "failed the correctness gate")
+    copies = {name for name in setting.field.of("control") if name.removesuffix(AGAIN) in wrong}
     setting = setting._replace(field=setting.field.without(wrong | copies))
     results["reference"], results["control"] = setting.field.reference, setting.field.control
-    if not setting.field.of("backend"):
-        return
-    results["startup"] = sections.start_up(setting)
-    results["curves"] = sections.curves(setting)
-    results["accuracy"] = sections.accuracy(setting, dataset)
-    # What compiles has been compiled by now; the rest has a share each of the time that is left.
-    left = SHARES | {}
-
-    def until(name: str) -> float:
-        now = time.monotonic()
-        end = now + max(0.0, begin + setting.level.budget - now) * left[name] / sum(left.values())
-        del left[name]
-        return end
-
-    results["roofline"] = sections.time_kernels(setting, until("kernels"))
-    cases, skipped = sections.throughput(setting, until("throughput"))
-    results["throughput"] = cases
-    results["skipped"] |= skipped
-    results["crossover"] = sections.crossover(setting, until("crossover"))
+    left = dict(setting.level.sections) if setting.field.of("backend") else {}
+    for name in list(left):
+        save()
+        now, shares = time.monotonic(), sum(left.values())
+        share = left.pop(name)
+        end = now + max(0.0, begin + setting.level.budget - now) * (share / shares if shares else 0)
+        result = results[name] = MEASURE[name](setting, end)
+        if isinstance(result, dict):  # what it has judged, and left out
+            results["gate"] += result.pop("checks", [])
+            results["skipped"] |= result.pop("skipped", {})
+        if name == "throughput":
+            results["skipped"] |= sections.skipped_cases(result, setting.level)
 
 
-def header(level: str, field: Field, data: Dataset, threads: int) -> dict[str, Any]:
+def has_failed(results: dict[str, Any]) -> bool:
+    """Whether anything was found wrong."""
+    curves = results["curves"]
+    return any(not row["passed"] for row in results["gate"] or []) or bool(curves and not curves["passed"])
+
+
+def header(name: str, level: Level, field: Field, data: Dataset, threads: int) -> dict[str, Any]:
     """What is known before anything is measured."""
     infos = available_backends()
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": KIND,
-        "level": level,
-        "budget": LEVELS[level].budget,
+        "level": name,
+        "budget": level.budget,
         "seconds": math.nan,
         "interrupted": False,
         "environment": environment(threads),
@@ -98,7 +128,7 @@ def header(level: str, field: Field, data: Dataset, threads: int) -> dict[str, A
         "reference": field.reference,
         "control": field.control,
         "skipped": dict(field.skipped),
-        **dict.fromkeys(("gate", "throughput", "roofline", "accuracy", "curves", "crossover", "startup")),
+        **dict.fromkeys(("gate", *SECTIONS)),
     }
 
 

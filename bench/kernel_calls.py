@@ -102,7 +102,7 @@ def calls(
     """
     real = np.dtype(dtype)
     network = _Network(tuple(sizes), rows, real)
-    for case in _cases(network.sizes, rows, real.itemsize, only, precision):
+    for case in _cases(network.sizes, rows, real.itemsize, only):
         bench = _Bench(kernels, case, network, threads, precision)
         tolerance = TOLERANCES[precision if precision and case.kernel in PRODUCTS else real.name]
         yield KernelCall(case.kernel, case.shape, bench.run, case.flops, case.bytes, bench.error, tolerance)
@@ -110,7 +110,7 @@ def calls(
 
 def shapes(sizes: Sequence[int], rows: int) -> list[tuple[str, str]]:
     """Kernel and shape of each of these calls, for which no backend is needed."""
-    return [(case.kernel, case.shape) for case in _cases(tuple(sizes), rows, 4, None, None)]
+    return [(case.kernel, case.shape) for case in _cases(tuple(sizes), rows, 4, None)]
 
 
 # ---- what is compiled -----------------------------------------------------------------------------------------------
@@ -195,22 +195,21 @@ class _Bench:
 
     def run(self, times: int) -> None:
         if not self._calls:
-            self._calls = self._make_calls(*self._draw(_IDLE_RATE))
+            self._calls = self._make_calls(*self._draw(_IDLE_RATE)[:2])
         for done in range(0, times, _STEPS):
             self._launch(self._calls, 0, min(_STEPS, times - done))
         self._kernels.synchronize()
 
     def error(self) -> float:
-        data, arguments = self._draw(_RATE)
-        expected = self._case.expect(_exact(data), *map(_exact, arguments))
+        data, arguments, expected = self._draw(_RATE)
         calls = self._make_calls(data, arguments)
         self._launch(calls, _CHECKED_STEP, _CHECKED_STEP + 1)
         self._kernels.synchronize()
         _, *found, _ = calls[0]
         return float(np.max([_error(self._kernels.to_numpy(found[i]), values) for i, values in expected.items()]))
 
-    def _draw(self, rate: float) -> tuple[Data, tuple]:
-        return self._case.draw(_Draw(self._network, rate))
+    def _draw(self, rate: float) -> "_Drawn":
+        return self._case.draw(_Draw(self._network, rate, self._precision))
 
     def _make_calls(self, data: Data, arguments: tuple) -> list[tuple]:
         """For each member of a team of their own: what follows the range of steps."""
@@ -247,13 +246,6 @@ class _Bench:
             self._kernels.launch(_bind(self._kernels, self._case.kernel), [(first, last, *call) for call in calls])
 
 
-def _exact(values: Any) -> Any:
-    """Reals in float64, arrays of them too; all else as it is."""
-    if isinstance(values, Data):
-        return Data(*map(_exact, values))
-    return values.astype(np.float64) if isinstance(values, np.ndarray) and values.dtype.kind == "f" else values
-
-
 def _error(found: np.ndarray, expected: np.ndarray) -> float:
     """Relative to the largest element; infinite or NaN where what was found is not finite."""
     with np.errstate(all="ignore"):
@@ -262,6 +254,9 @@ def _error(found: np.ndarray, expected: np.ndarray) -> float:
 
 # ---- operands -------------------------------------------------------------------------------------------------------
 
+_Drawn = tuple[Data, tuple[Any, ...], dict[int, np.ndarray]]
+"""The data, the loop's arguments between them and the team, and by place among these what is right, in float64."""
+
 
 class _Network(NamedTuple):
     sizes: tuple[int, ...]
@@ -269,12 +264,22 @@ class _Network(NamedTuple):
     real: np.dtype
 
 
+class _Case(NamedTuple):
+    """A kernel on a shape, without a backend."""
+
+    kernel: str
+    shape: str
+    flops: int
+    bytes: int
+    draw: Callable[["_Draw"], _Drawn]
+
+
 class _Draw:
     """Operands as a network in training meets them: samples in [0, 1], He's weights, deltas of a mean over samples."""
 
-    def __init__(self, network: _Network, rate: float) -> None:
+    def __init__(self, network: _Network, rate: float, precision: str | None) -> None:
         self.network, self.rng = network, np.random.default_rng(0)
-        self._rate = rate
+        self.precision, self._rate = precision, rate
 
     def normal(self, *shape: int, scale: float = 1.0) -> np.ndarray:
         return (scale * self.rng.standard_normal(shape)).astype(self.network.real)
@@ -288,12 +293,16 @@ class _Draw:
     def delta(self, rows: int, n: int) -> np.ndarray:
         return self.normal(rows, n, scale=1 / rows)
 
-    def room(self, *shape: int) -> np.ndarray:
+    def result(self, *shape: int) -> np.ndarray:
         """For a result: what is not written stays NaN."""
         return np.full(shape, np.nan, self.network.real)
 
     def nothing(self) -> np.ndarray:
         return np.empty(0, self.network.real)
+
+    def product(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """In float64, of operands that are rounded as they have to be."""
+        return reference.product(_exact(a), _exact(b), self.precision)
 
     def rates(self) -> np.ndarray:
         """Learning rates, another one at the steps that are not checked."""
@@ -301,8 +310,7 @@ class _Draw:
 
     def optimizer_rates(self, optimizer: Optimizer) -> np.ndarray:
         """The same with an optimizer's corrections."""
-        steps = np.arange(_STEPS)
-        return optimizer.rates(self.rates()[:, 0] / optimizer.learning_rate, steps)
+        return optimizer.rates(self.rates()[:, 0] / optimizer.learning_rate, np.arange(_STEPS))
 
     def data(self, samples: int = 1, steps: int = 1) -> Data:
         """Random images and labels in a shuffled order, gone through again and again."""
@@ -319,27 +327,15 @@ class _Draw:
         )
 
 
-class _Case(NamedTuple):
-    """A kernel on a shape, without a backend."""
-
-    kernel: str
-    shape: str
-    flops: int
-    bytes: int
-    draw: Callable[[_Draw], tuple[Data, tuple]]  # the data, and the loop's arguments between them and the team
-    expect: Callable[
-        ..., dict[int, np.ndarray]
-    ]  # of all that in float64: what is right, by place among those arguments
+def _exact(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.float64)
 
 
-def _cases(
-    sizes: tuple[int, ...], rows: int, itemsize: int, only: Sequence[str] | None, precision: str | None
-) -> list[_Case]:
+def _cases(sizes: tuple[int, ...], rows: int, itemsize: int, only: Sequence[str] | None) -> list[_Case]:
     """In the order in which a step meets them, each once."""
     unknown = set(only or ()) - set(KERNELS)
     if unknown:
         raise ValueError(f"only: no kernel {', '.join(sorted(unknown))}; there are {', '.join(KERNELS)}")
-    product = functools.partial(reference.product, precision=precision)
     pairs = list(itertools.pairwise(sizes))
     n_weights = sum(n_in * n_out for n_in, n_out in pairs)
     n = n_weights + sum(sizes[1:])
@@ -347,12 +343,12 @@ def _cases(
         _gather(rows, sizes[0], itemsize),
         _gather_targets(rows, sizes[-1], itemsize),
         *(_dropout(rows, width, itemsize) for width in sizes[1:-1]),
-        *(_dense(rows, *pair, ACTIVATIONS["relu"], itemsize, product) for pair in pairs[:-1]),
-        _dense(rows, *pairs[-1], ACTIVATIONS["softmax"], itemsize, product),
+        *(_dense(rows, *pair, itemsize, "relu") for pair in pairs[:-1]),
+        _dense(rows, *pairs[-1], itemsize, "softmax"),
         _loss_gradient(rows, sizes[-1], itemsize),
-        *(_input_gradient(rows, *pair, itemsize, product) for pair in pairs[1:]),
-        *(_dense_gradient(rows, *pair, itemsize, product) for pair in pairs),
-        *(_dense_sgd(rows, *pair, itemsize, product) for pair in pairs),
+        *(_input_gradient(rows, *pair, itemsize) for pair in pairs[1:]),
+        *(_dense_gradient(rows, *pair, itemsize) for pair in pairs),
+        *(_dense_sgd(rows, *pair, itemsize) for pair in pairs),
         _clip(n, itemsize),
         *(_apply_optimizer(n, n_weights, itemsize, optimizer) for optimizer in _OPTIMIZERS),
     ]
@@ -360,30 +356,24 @@ def _cases(
     return list({(case.kernel, case.shape, case.flops): case for case in wanted}.values())
 
 
-_Product = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of two matrices, with operands rounded as they have to be
-
 # ---- the kernels: what each is given, what it ought to make of that, and what it costs ------------------------------
 
 
 def _gather(rows: int, n: int, itemsize: int) -> _Case:
-    def draw(d: _Draw) -> tuple[Data, tuple]:
-        return d.data(_SAMPLES, _STEPS), (d.room(rows, n),)
-
-    def expect(data: Data, out: np.ndarray) -> dict[int, np.ndarray]:
-        return {0: data.x[_checked_rows(data)] / 255.0}
+    def draw(d: _Draw) -> _Drawn:
+        data = d.data(_SAMPLES, _STEPS)
+        return data, (d.result(rows, n),), {0: data.x[_checked_rows(data)] / 255.0}
 
     moved = rows * (8 + n + n * itemsize)  # an index, a byte a feature
-    return _Case("gather", f"{rows} x {n}", rows * n, moved, draw, expect)
+    return _Case("gather", f"{rows} x {n}", rows * n, moved, draw)
 
 
 def _gather_targets(rows: int, n: int, itemsize: int) -> _Case:
-    def draw(d: _Draw) -> tuple[Data, tuple]:
-        return d.data(_SAMPLES, _STEPS), (d.room(rows, n), d.nothing())
+    def draw(d: _Draw) -> _Drawn:
+        data = d.data(_SAMPLES, _STEPS)
+        return data, (d.result(rows, n), d.nothing()), {0: np.eye(n)[data.labels[_checked_rows(data)]]}
 
-    def expect(data: Data, out: np.ndarray, weight_out: np.ndarray) -> dict[int, np.ndarray]:
-        return {0: np.eye(n)[data.labels[_checked_rows(data)]]}
-
-    return _Case("gather_targets", f"{rows} x {n}", 0, rows * (8 + 4 + n * itemsize), draw, expect)
+    return _Case("gather_targets", f"{rows} x {n}", 0, rows * (8 + 4 + n * itemsize), draw)
 
 
 def _checked_rows(data: Data) -> np.ndarray:
@@ -391,15 +381,13 @@ def _checked_rows(data: Data) -> np.ndarray:
 
 
 def _dropout(rows: int, n: int, itemsize: int) -> _Case:
-    def draw(d: _Draw) -> tuple[Data, tuple]:
-        stream = np.array(_STREAM, np.uint32)
-        return d.data(), (d.normal(rows, n), _DROPPED, stream, _LAYER, d.room(rows, n))
+    def draw(d: _Draw) -> _Drawn:
+        x, stream = d.normal(rows, n), np.array(_STREAM, np.uint32)
+        kept = _philox(x.size, _CHECKED_STEP, _LAYER, stream).reshape(x.shape) >= _DROPPED * 2**32
+        right = np.where(kept, _exact(x) / (1 - _DROPPED), 0)
+        return d.data(), (x, _DROPPED, stream, _LAYER, d.result(rows, n)), {4: right}
 
-    def expect(data: Data, x: np.ndarray, rate: float, stream: np.ndarray, layer: int, out: np.ndarray) -> dict:
-        kept = _philox(x.size, _CHECKED_STEP, layer, stream).reshape(x.shape) >= rate * 2**32
-        return {4: np.where(kept, x / (1 - rate), 0)}
-
-    return _Case("dropout", f"{rows} x {n}", rows * n, 2 * rows * n * itemsize, draw, expect)
+    return _Case("dropout", f"{rows} x {n}", rows * n, 2 * rows * n * itemsize, draw)
 
 
 def _philox(size: int, step: int, layer: int, stream: np.ndarray) -> np.ndarray:
@@ -416,134 +404,101 @@ def _philox(size: int, step: int, layer: int, stream: np.ndarray) -> np.ndarray:
     return np.stack([c0, c1, c2, c3], axis=1).reshape(-1)[:size]
 
 
-def _dense(rows: int, n_in: int, n_out: int, activation: Activation, itemsize: int, product: _Product) -> _Case:
+def _dense(rows: int, n_in: int, n_out: int, itemsize: int, activation: str) -> _Case:
     """z apart from a only in the last layer, as the step has it; relu is a comparison, softmax 5 operations."""
-    softmax = activation.name == "softmax"
+    softmax = activation == "softmax"
 
-    def draw(d: _Draw) -> tuple[Data, tuple]:
-        a = d.room(rows, n_out)
-        z = d.room(rows, n_out) if softmax else a
-        b = d.normal(n_out, scale=0.1)
-        return d.data(), (d.relu(rows, n_in), d.weights(n_in, n_out), b, activation, z, a)
-
-    def expect(data: Data, x: np.ndarray, W: np.ndarray, b: np.ndarray, activation: Any, *outputs: np.ndarray) -> dict:
-        z = product(x, W) + b
-        return {4: z, 5: _softmax(z)} if softmax else {5: np.maximum(z, 0)}
+    def draw(d: _Draw) -> _Drawn:
+        x, W, b, a = d.relu(rows, n_in), d.weights(n_in, n_out), d.normal(n_out, scale=0.1), d.result(rows, n_out)
+        z = d.product(x, W) + b
+        right = {4: z, 5: reference.softmax(z)} if softmax else {5: np.maximum(z, 0)}
+        return d.data(), (x, W, b, ACTIVATIONS[activation], d.result(rows, n_out) if softmax else a, a), right
 
     flops = 2 * rows * n_in * n_out + rows * n_out * (1 + (5 if softmax else 1))
     moved = itemsize * (rows * n_in + n_in * n_out + n_out + rows * n_out * (2 if softmax else 1))
-    return _Case("dense", f"{rows} x {n_in} x {n_out}", flops, moved, draw, expect)
-
-
-def _softmax(z: np.ndarray) -> np.ndarray:
-    powers = np.exp(z - z.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    return _Case("dense", f"{rows} x {n_in} x {n_out}", flops, moved, draw)
 
 
 def _loss_gradient(rows: int, n: int, itemsize: int) -> _Case:
     """Cross-entropy on softmax: difference, mean, targets times z, two searches for the largest; 4 more a sample."""
 
-    def draw(d: _Draw) -> tuple[Data, tuple]:
-        z = d.normal(rows, n)
-        targets = np.eye(n, dtype=z.dtype)[d.rng.integers(0, n, rows)]
-        targets[0] = np.eye(n)[z[0].argmax()]  # a hit at least
-        a = _softmax(z.astype(np.float64)).astype(z.dtype)
-        loss = (LOSSES["cross_entropy"], ACTIVATIONS["softmax"])
-        return d.data(), (
-            z,
-            a,
-            targets,
-            d.nothing(),
-            loss,
-            CLASSIFICATION,
-            d.room(rows, n),
-            np.zeros(_STEPS),
-            np.zeros(_STEPS),
-        )
+    def draw(d: _Draw) -> _Drawn:
+        z, labels = d.normal(rows, n), d.rng.integers(0, n, rows)
+        labels[0] = z[0].argmax()  # a hit at least
+        p, results = reference.softmax(_exact(z)), (d.result(rows, n), np.zeros(_STEPS), np.zeros(_STEPS))
+        each, delta = reference.cross_entropy(p, labels)
+        losses, hits = np.zeros((2, _STEPS))
+        losses[_CHECKED_STEP], hits[_CHECKED_STEP] = each.sum(), (z.argmax(axis=1) == labels).sum()
+        loss = LOSSES["cross_entropy"], ACTIVATIONS["softmax"]
+        operands = z, p.astype(z.dtype), np.eye(n, dtype=z.dtype)[labels], d.nothing(), loss, CLASSIFICATION
+        return d.data(), (*operands, *results), {6: delta, 7: losses, 8: hits}
 
-    def expect(data: Data, z: np.ndarray, a: np.ndarray, targets: np.ndarray, *rest: Any) -> dict:
-        losses, hits = np.zeros(_STEPS), np.zeros(_STEPS)
-        losses[_CHECKED_STEP] = -np.log((_softmax(z) * targets).sum(axis=1)).sum()
-        hits[_CHECKED_STEP] = (z.argmax(axis=1) == targets.argmax(axis=1)).sum()
-        return {6: (_softmax(z) - targets) / rows, 7: losses, 8: hits}
-
-    return _Case("loss_gradient", f"{rows} x {n}", rows * (6 * n + 4), 4 * rows * n * itemsize, draw, expect)
+    return _Case("loss_gradient", f"{rows} x {n}", rows * (6 * n + 4), 4 * rows * n * itemsize, draw)
 
 
-def _input_gradient(rows: int, n_in: int, n_out: int, itemsize: int, product: _Product) -> _Case:
+def _input_gradient(rows: int, n_in: int, n_out: int, itemsize: int) -> _Case:
     """relu's derivative is a comparison and a multiplication; z is not read."""
 
-    def draw(d: _Draw) -> tuple[Data, tuple]:
-        a = d.relu(rows, n_in)
-        return d.data(), (d.delta(rows, n_out), d.weights(n_in, n_out), ACTIVATIONS["relu"], a, a, d.room(rows, n_in))
-
-    def expect(data: Data, delta: np.ndarray, W: np.ndarray, activation: Any, z: np.ndarray, *rest: Any) -> dict:
-        return {5: product(delta, W.T) * (z > 0)}
+    def draw(d: _Draw) -> _Drawn:
+        a, delta, W = d.relu(rows, n_in), d.delta(rows, n_out), d.weights(n_in, n_out)
+        right = d.product(delta, W.T) * (a > 0)
+        return d.data(), (delta, W, ACTIVATIONS["relu"], a, a, d.result(rows, n_in)), {5: right}
 
     flops = 2 * rows * n_in * n_out + 2 * rows * n_in
     moved = itemsize * (rows * n_out + n_in * n_out + 2 * rows * n_in)
-    return _Case("input_gradient", f"{rows} x {n_in} x {n_out}", flops, moved, draw, expect)
+    return _Case("input_gradient", f"{rows} x {n_in} x {n_out}", flops, moved, draw)
 
 
-def _dense_gradient(rows: int, n_in: int, n_out: int, itemsize: int, product: _Product) -> _Case:
-    def draw(d: _Draw) -> tuple[Data, tuple]:
-        return d.data(), (d.relu(rows, n_in), d.delta(rows, n_out), d.room(n_in, n_out), d.room(n_out))
-
-    def expect(data: Data, x: np.ndarray, delta: np.ndarray, *outputs: np.ndarray) -> dict:
-        return {2: product(x.T, delta), 3: delta.sum(axis=0)}
+def _dense_gradient(rows: int, n_in: int, n_out: int, itemsize: int) -> _Case:
+    def draw(d: _Draw) -> _Drawn:
+        x, delta = d.relu(rows, n_in), d.delta(rows, n_out)
+        right = {2: d.product(x.T, delta), 3: _exact(delta).sum(axis=0)}
+        return d.data(), (x, delta, d.result(n_in, n_out), d.result(n_out)), right
 
     flops = 2 * rows * n_in * n_out + rows * n_out
     moved = itemsize * (rows * n_in + rows * n_out + n_in * n_out + n_out)
-    return _Case("dense_gradient", f"{rows} x {n_in} x {n_out}", flops, moved, draw, expect)
+    return _Case("dense_gradient", f"{rows} x {n_in} x {n_out}", flops, moved, draw)
 
 
-def _dense_sgd(rows: int, n_in: int, n_out: int, itemsize: int, product: _Product) -> _Case:
+def _dense_sgd(rows: int, n_in: int, n_out: int, itemsize: int) -> _Case:
     """The rate is a multiplication and a subtraction for each parameter."""
 
-    def draw(d: _Draw) -> tuple[Data, tuple]:
-        operands = d.relu(rows, n_in), d.delta(rows, n_out), d.rates(), _NO_DECAY
-        return d.data(), (*operands, d.weights(n_in, n_out), d.normal(n_out, scale=0.1))
-
-    def expect(data: Data, x: np.ndarray, delta: np.ndarray, rates: np.ndarray, decay: float, *parameters: Any) -> dict:
-        (W, b), rate = parameters, rates[_CHECKED_STEP, 0]
-        return {4: W - rate * product(x.T, delta), 5: b - rate * delta.sum(axis=0)}
+    def draw(d: _Draw) -> _Drawn:
+        x, delta, rates = d.relu(rows, n_in), d.delta(rows, n_out), d.rates()
+        W, b, rate = d.weights(n_in, n_out), d.normal(n_out, scale=0.1), rates[_CHECKED_STEP, 0]
+        right = {4: W - rate * d.product(x.T, delta), 5: b - rate * _exact(delta).sum(axis=0)}
+        return d.data(), (x, delta, rates, _NO_DECAY, W, b), right
 
     flops = 2 * rows * n_in * n_out + rows * n_out + 2 * (n_in + 1) * n_out
     moved = itemsize * (rows * n_in + rows * n_out + 2 * (n_in + 1) * n_out)
-    return _Case("dense_sgd", f"{rows} x {n_in} x {n_out}", flops, moved, draw, expect)
-
-
-# Of the optimizers, what they do for every parameter; weight decay is none.
+    return _Case("dense_sgd", f"{rows} x {n_in} x {n_out}", flops, moved, draw)
 
 
 def _clip(n: int, itemsize: int) -> _Case:
     """Once scaled down, a gradient is only measured: as most are in training."""
 
-    def draw(d: _Draw) -> tuple[Data, tuple]:
-        return d.data(), (d.normal(n), 1.0)
+    def draw(d: _Draw) -> _Drawn:
+        gradient = d.normal(n)
+        exact = _exact(gradient)
+        return d.data(), (gradient, 1.0), {0: exact * min(1.0, 1.0 / np.linalg.norm(exact))}
 
-    def expect(data: Data, grads: np.ndarray, max_norm: float) -> dict:
-        return {0: grads * min(1.0, max_norm / np.linalg.norm(grads))}
-
-    return _Case("clip", f"{n:,}", 2 * n, n * itemsize, draw, expect)
+    return _Case("clip", f"{n:,}", 2 * n, n * itemsize, draw)
 
 
 def _apply_optimizer(n: int, n_weights: int, itemsize: int, optimizer: Optimizer) -> _Case:
     """Operations as its formula has them, but for the weight decay; each array of state is read and written."""
     program, k = optimizer.program, len(optimizer.state)
 
-    def draw(d: _Draw) -> tuple[Data, tuple]:
-        arrays = d.normal(n), d.normal(n), np.abs(d.normal(k, n)), optimizer, d.optimizer_rates(optimizer)
-        return d.data(), (*arrays, optimizer.constants, _NO_DECAY, n_weights)
-
-    def expect(data: Data, params: np.ndarray, grads: np.ndarray, state: np.ndarray, *rest: Any) -> dict:
-        _, rates, constants, decay, _ = rest
-        values = {"p": params, "g": grads, "decay": decay} | {f"s{i}": row for i, row in enumerate(state)}
+    def draw(d: _Draw) -> _Drawn:
+        p, g, state, rates = d.normal(n), d.normal(n), np.abs(d.normal(k, n)), d.optimizer_rates(optimizer)
+        values = {"p": _exact(p), "g": _exact(g), "decay": _NO_DECAY}
+        values |= {f"s{i}": _exact(row) for i, row in enumerate(state)}
         values |= {f"rates[{i}]": rate for i, rate in enumerate(rates[_CHECKED_STEP])}
-        values |= {f"constants[{i}]": constant for i, constant in enumerate(constants)}
+        values |= {f"constants[{i}]": constant for i, constant in enumerate(optimizer.constants)}
         new, *new_state = program.evaluate(values)
-        return {0: new, 2: np.stack(new_state)}
+        arguments = p, g, state, optimizer, rates, optimizer.constants, _NO_DECAY, n_weights
+        return d.data(), arguments, {0: new, 2: np.stack(new_state)}
 
     flops = sum(not step.uniform for step in program.steps.values()) - 2 * ("decay" in program.symbols)
     name = type(optimizer).__name__
-    return _Case("apply_optimizer", f"{name}, {n:,}", flops * n, (3 + 2 * k) * n * itemsize, draw, expect)
+    return _Case("apply_optimizer", f"{name}, {n:,}", flops * n, (3 + 2 * k) * n * itemsize, draw)

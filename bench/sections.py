@@ -6,34 +6,44 @@ section's time is over. See `fastnn.bench.verdicts` for what is made of the samp
 
 import functools
 import statistics
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from fastnn.bench import jobs, runner, startup, verdicts
-from fastnn.bench.contenders import Entry, Field
+from fastnn.bench import jobs, startup, verdicts
+from fastnn.bench.contenders import Contender, Field
 from fastnn.bench.levels import Case, Level
-from fastnn.bench.recipe import RECIPE
-from fastnn.bench.runner import Contest, make_task, orders
-from fastnn.bench.trainers import LEARNING_RATE, Task, make_fastnn
-from fastnn.bench.workers import Crew, WorkerError
+from fastnn.bench.recipe import RECIPE, reaches
+from fastnn.bench.trainers import LEARNING_RATE, Task, make_fastnn, make_task, orders
+from fastnn.bench.workers import Crew, RefusalError, WorkerError
+from numpy.typing import NDArray
 
 from fastnn.datasets import Dataset
 
 # How far off float64 each quantity may be, relative to its largest value, by the precision of products, whose operands
 # are rounded in the reference, too. What float32 has summed up in another order may be rounded the other way: of 30
 # right networks on MNIST the worst was off by 3e-4 in tf32, by 2e-3 in bf16.
-GATE = {
+GATE: dict[str | None, dict[str, float]] = {
+    "float64": {"outputs": 1e-12, "loss": 1e-12, "gradients": 1e-12, "updates": 1e-11},
     None: {"outputs": 1e-5, "loss": 1e-5, "gradients": 1e-5, "updates": 1e-4},
     "tf32": {"outputs": 1e-3, "loss": 1e-4, "gradients": 1e-3, "updates": 1e-3},
     "bf16": {"outputs": 5e-3, "loss": 1e-4, "gradients": 5e-3, "updates": 5e-3},
 }
+# All that train, whatever their library and precision: how far the losses of the first mini-batches may be off those of
+# plain numpy in float32, relative, by the lower quartile. Where a unit is rounded to the other side of its ReLU's
+# corner, right runs part: within 20 mini-batches of the deep networks by 2e-2 at most, by 3e-4 in the median, by 1e-7
+# in the lower quartile (tf32 and bf16 by 2e-3). Who begins with other weights or another rate is off from the start.
+FIRST, FIRST_TOLERANCE = 20, {None: 1e-4, "tf32": 5e-3, "bf16": 5e-3}
 CURVE_TOLERANCE, EXACT_CURVE_TOLERANCE = 1e-2, 1e-8  # of a mini-batch's loss in float32, in float64; relative
 GOALS = (0.97, 0.98)
+GOAL_SECONDS = 0.050  # of training on a device until the last of the goals, the median of the seeds
 LEAST_SECONDS = 0.05  # of a sample
 LEAST_ROUNDS = 2  # of a launch, however little time there is
+NO_TIME = "no time left"
+_REFERENCE = "the reference"
+TIMED = "cupy"  # the backend whose times have limits
 
 
 class Setting(NamedTuple):
@@ -41,66 +51,70 @@ class Setting(NamedTuple):
 
     level: Level
     field: Field
-    data: Dataset | None  # None where tasks are made otherwise
+    data: Dataset | None  # None: random samples
+    dataset: str  # its name, for other processes
     threads: int
     generator: np.random.Generator
     tick: Callable[[str], None]  # told now and then what is going on
     peak: Callable[[], float | None]
 
+    def task(self, case: Case) -> Task:
+        return make_task(case.sizes, case.batch_size, case.samples, self.threads, self.data, case.precision)
 
-# ---- workers --------------------------------------------------------------------------------------------------------
+    def shuffled(self, names: Iterable[str]) -> list[str]:
+        return [str(name) for name in self.generator.permutation(sorted(names))]
 
+    def is_over(self, end: float) -> bool:
+        """Whether nothing more is measured, though it has not been at all."""
+        return self.level.strict and time.monotonic() >= end
 
-@contextmanager
-def crew(entries: Mapping[str, Entry], cores: int) -> Iterator[Crew]:
-    """A worker for each of some contenders, in a block that ends them."""
-    with Crew(cores) as workers:
+    def crew(self, entries: Mapping[str, Contender]) -> Crew:
+        """A worker for each of some contenders, for a block that ends them."""
+        workers = Crew(self.threads)
         for name, entry in entries.items():
-            workers.start(name, entry.contender.environment)
-        yield workers
+            workers.start(name, entry.environment)
+        return workers
 
 
-def shuffled(setting: Setting, names: Iterable[str]) -> list[str]:
-    return [str(name) for name in setting.generator.permutation(sorted(names))]
-
-
-# ---- the gate, and kernels ------------------------------------------------------------------------------------------
+# ---- the gate -------------------------------------------------------------------------------------------------------
 
 
 def gate(setting: Setting) -> list[dict[str, Any]]:
     """Each backend against plain numpy in float64, on the network of each case, and kernel by kernel."""
-    backends = setting.field.of("backend")
-    rows: list[dict[str, Any]] = []
-    with crew(backends, setting.threads) as workers:
-        for case in setting.level.cases:
+    backends, rows = setting.field.of("backend"), []
+    with setting.crew(backends) as workers:
+        for case in dict.fromkeys(case._replace(samples=0) for case in setting.level.cases):
             setting.tick("correctness gate")
             rows += gate_networks(setting, workers, case)
-        setting.tick("correctness gate")
-        rows += gate_kernels(setting, workers)
-        rows += [failure(name, why) for name, why in workers.skipped.items()]
-    return rows
+        for precision in dict.fromkeys(case.precision for case in setting.level.cases):
+            setting.tick("correctness gate")
+            rows += gate_kernels(setting, workers, precision)
+    checked = {row["contender"] for row in rows}
+    return rows + [failure(name, "its backend can do none of the cases") for name in backends if name not in checked]
 
 
 def gate_networks(setting: Setting, workers: Crew, case: Case) -> list[dict[str, Any]]:
-    samples = jobs.GATE_SAMPLES * case.batch_size
-    task = make_task(case.sizes, case.batch_size, samples, setting.threads, setting.data)
-    entries = setting.field.of("backend")
-    asked = {name: (jobs.check, entries[name].backend, entries[name].precision, task) for name in workers}
-    rows = []
-    for name, errors in workers.call_all(asked).items():
-        limits = GATE[entries[name].precision]
+    task = setting.task(case._replace(samples=jobs.GATE_SAMPLES * case.batch_size))
+    entries = {name: entry for name, entry in setting.field.of("backend").items() if name in workers}
+    precisions = {name: entry.precision or case.precision for name, entry in entries.items()}
+    asked = {name: (jobs.check, entry.backend, precisions[name], task) for name, entry in entries.items()}
+    answers, failures = workers.call_all(asked)
+    rows = [failure(name, str(why)) for name, why in failures.items() if not isinstance(why, RefusalError)]
+    for name, errors in answers.items():
+        limits = GATE[precisions[name]]
         rows += [gate_row(name, case.sizes, what, error, limits[what]) for what, error in errors.items()]
     return rows
 
 
-def gate_kernels(setting: Setting, workers: Crew) -> list[dict[str, Any]]:
-    entries, sizes = setting.field.of("backend"), setting.level.kernel_networks[0]
-    asked = {}
-    for name in workers:
-        backend, precision = entries[name].backend, entries[name].precision
-        asked[name] = (jobs.prepare_kernels, backend, precision, sizes, 64, setting.threads, None)
-    rows = []
-    for name, kernels in workers.call_all(asked).items():
+def gate_kernels(setting: Setting, workers: Crew, precision: str | None) -> list[dict[str, Any]]:
+    sizes, asked = setting.level.kernel_networks[0], {}
+    for name, entry in setting.field.of("backend").items():
+        if name in workers:
+            chosen = entry.precision or precision
+            asked[name] = (jobs.prepare_kernels, entry.backend, chosen, sizes, 64, setting.threads, None)
+    answers, failures = workers.call_all(asked)
+    rows = [failure(name, str(why)) for name, why in failures.items() if not isinstance(why, RefusalError)]
+    for name, kernels in answers.items():
         rows += [gate_row(name, sizes, f"{k['kernel']} {k['shape']}", k["error"], k["tolerance"]) for k in kernels]
     return rows
 
@@ -112,6 +126,35 @@ def gate_row(name: str, sizes: Sequence[int], what: str, error: float, tolerance
 
 def failure(name: str, why: str) -> dict[str, Any]:
     return gate_row(name, [], why, float("nan"), 0.0)
+
+
+def disagreeing(
+    losses: Mapping[str, Sequence[float]], expected: Sequence[float], precisions: Mapping[str, str | None]
+) -> dict[str, str]:
+    """Whose losses of the first mini-batches are not the expected ones, and how far off they are."""
+    wrong = {}
+    for name, values in losses.items():
+        error, tolerance = differences(values, expected), FIRST_TOLERANCE[precisions[name]]
+        quartile = np.quantile(error, 0.25)
+        if not (quartile <= tolerance and np.isfinite(error).all()):
+            off = f"off by {quartile:.1e}, the lower quartile, and by {error.max():.1e} at most"
+            wrong[name] = f"its losses of the first {len(expected)} mini-batches are {off}; allowed is {tolerance:g}"
+    return wrong
+
+
+def differences(losses: Sequence[float], expected: Sequence[float]) -> NDArray[np.float64]:
+    """Of each mini-batch's loss, relative to what it should be."""
+    return np.abs(np.array(losses) - expected) / expected
+
+
+def diverge(losses: Sequence[float], expected: Sequence[float]) -> dict[str, Any]:
+    """The largest difference of a mini-batch's loss, relative to what it should be, and where."""
+    off = differences(losses, expected)
+    step = int(np.argmax(np.where(np.isfinite(off), off, np.inf)))
+    return {"largest": float(off[step]), "step": step}
+
+
+# ---- kernels --------------------------------------------------------------------------------------------------------
 
 
 def time_kernels(setting: Setting, end: float) -> dict[str, Any]:
@@ -144,17 +187,17 @@ def launch_kernels(setting: Setting, end: float) -> tuple[dict[tuple, dict[str, 
     """What was timed in one launch, and the machine's peak in each of its rounds."""
     entries, peaks = setting.field.of("backend"), []
     found: dict[tuple, dict[str, Any]] = {}
-    with crew(entries, setting.threads) as workers:
+    with setting.crew(entries) as workers:
         for sizes in setting.level.kernel_networks:
             for name, entry in entries.items():
                 asked = (jobs.prepare_kernels, entry.backend, entry.precision, sizes, 64, setting.threads, None)
-                for row in workers.attempt(name, *asked) or []:
+                for row in attempt(workers, name, *asked) or []:
                     row = {"contender": name, **row, "seconds": []}
                     found.setdefault(kernel_key(row), row)  # networks have some in common
         while len(peaks) < 3 or time.monotonic() < end:
             for place in setting.generator.permutation(len(found)):
                 row = list(found.values())[place]
-                took = workers.attempt(row["contender"], jobs.time_kernel, row["index"], 2e-3)
+                took = attempt(workers, row["contender"], jobs.time_kernel, row["index"], 2e-3)
                 if took is not None:
                     row["seconds"].append(took)
             peaks.append(setting.peak())
@@ -167,106 +210,146 @@ def kernel_key(row: Mapping[str, Any]) -> tuple[str, str, str]:
     return row["contender"], row["kernel"], row["shape"]
 
 
+def attempt(workers: Crew, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a worker answers; None if it cannot, or has ended before."""
+    return workers.call_all({name: (function, *arguments)})[0].get(name) if name in workers else None
+
+
 # ---- throughput -----------------------------------------------------------------------------------------------------
 
 
 class Launch:
-    """The workers of one launch, ready to train one task after the other."""
+    """The processes of one launch, which train one task after the other; in a block that ends them.
 
-    def __init__(self, setting: Setting, workers: Crew, entries: Mapping[str, Entry]) -> None:
-        self.setting, self.workers = setting, workers
-        self.contenders = {name: entry.contender for name, entry in entries.items()}
+    Attributes
+    ----------
+    active : list of str
+        Who trains the present task.
+    out : dict of str to str
+        Who does not, and why.
+    settings : dict of str to dict
+        Of `trainers.Loop`.
+    """
 
-    def begin(self, task: Task) -> dict[str, float]:
-        """Give all of them the task, and have them train an epoch of it; returns its loss."""
-        self.contest = Contest(self.workers, self.contenders, task)
-        self.workers.call_all(dict.fromkeys(self.workers, (jobs.forget_peak,)))
-        self.contest.begin(self.workers)
-        return self.contest.losses
+    def __init__(self, setting: Setting) -> None:
+        self.setting, self.workers = setting, setting.crew({})
+        self.active: list[str] = []
+        self.out: dict[str, str] = {}
+        self.settings: dict[str, dict[str, Any]] = {}
 
-    def run(self, name: str, epochs: int) -> float | None:
+    def __enter__(self) -> "Launch":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.workers.__exit__()
+
+    def begin(self, task: Task, entries: Mapping[str, Contender]) -> None:
+        """Have some train a task, from now on; each has to begin as plain numpy does, see `FIRST_TOLERANCE`."""
+        first = next(orders(task.sizes, len(task.x)))
+        part = first[: FIRST * task.batch_size]
+        asked: dict[str, tuple[Any, ...]] = {_REFERENCE: (jobs.trace_reference, task, part, "float32")}
+        asked |= {name: (jobs.begin, entry.make, task, first, FIRST) for name, entry in entries.items()}
+        for name in asked:
+            self.workers.start(name, entries[name].environment if name in entries else {})
+        self.workers.call_all(dict.fromkeys(asked, (jobs.forget_peak,)))  # a start takes no part of the patience
+        answers, failures = self.workers.call_all(asked, self.setting.level.patience)
+        self.out = {name: str(why) for name, why in failures.items()}
+        if why := self.out.pop(_REFERENCE, None):  # nobody can be held against it
+            answers, expected = {}, []
+            self.out |= dict.fromkeys(entries, f"{_REFERENCE}: {why}")
+        else:
+            expected = answers.pop(_REFERENCE)
+        precisions = {name: entry.precision or task.precision for name, entry in entries.items()}
+        self.out |= disagreeing({name: answer["losses"] for name, answer in answers.items()}, expected, precisions)
+        self.active = [name for name in answers if name not in self.out]
+        self.settings = {name: answers[name]["settings"] for name in self.active}
+        self._orders = {name: orders(task.sizes, len(task.x)) for name in self.active}
+        for name in self.active:
+            next(self._orders[name])
+
+    def run(self, name: str, epochs: int, patience: float) -> float | None:
         """Seconds of an epoch, of so many; None if it failed, and is left out."""
+        drawn = [next(self._orders[name]) for _ in range(epochs)]
         try:
-            return self.contest.run(name, epochs)
+            return self.workers.call(name, jobs.train, drawn, patience=patience)
         except WorkerError as error:
-            self.workers.leave_out(name, str(error))
+            self.out[name] = str(error)
+            self.active.remove(name)
             return None
 
     def measure(self, least: float, end: float, what: str) -> dict[str, Any]:
         """Seconds of an epoch of each, round by round until `end`, and the machine's peak beside each of them."""
         seconds: dict[str, list[float]] = {}
         peaks: dict[str, list[float]] = {}
-        once = {name: self.run(name, 1) for name in self.workers}
+        patience = self.setting.level.patience
+        once = {name: self.run(name, 1, patience) for name in list(self.active)}
         known = [took for took in once.values() if took is not None]
-        if not known:
-            return {"seconds": {}, "peaks": {}}
-        epochs = max(1, round(least / min(known)))
-        while len(next(iter(seconds.values()), [])) < LEAST_ROUNDS or time.monotonic() < end:
+        epochs = max(1, round(least / min(known, default=least)))
+        while self.active and (len(next(iter(seconds.values()), [])) < LEAST_ROUNDS or time.monotonic() < end):
             this = {}
-            for name in shuffled(self.setting, self.workers):
+            for name in self.setting.shuffled(self.active):
                 peak = self.setting.peak()
-                this[name] = self.run(name, epochs)
+                this[name] = self.run(name, epochs, patience)
                 if peak is not None:
                     peaks.setdefault(name, []).append((peak + self.setting.peak()) / 2)
-            if any(took is None for took in this.values()):  # who fails now was never there
-                seconds = {name: values for name, values in seconds.items() if name in self.workers}
-            for name in self.workers:
-                seconds.setdefault(name, []).append(this[name])
-            if not self.workers:
-                break
+            # Who fails now was never there: rounds have to be of the same contenders.
+            seconds = {name: [*seconds.get(name, []), this[name]] for name in self.active}
             self.setting.tick(what)
-        return {"seconds": seconds, "peaks": peaks}
+        return {"seconds": seconds, "peaks": {name: peaks[name] for name in self.active if name in peaks}}
 
 
-def throughput(setting: Setting, end: float) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Epochs of each case, launch after launch; and who was left out, and why."""
-    field, skipped = setting.field, {}
+def throughput(setting: Setting, end: float) -> list[dict[str, Any]]:
+    """Epochs of each case, launch after launch."""
     cases = [new_case(setting, case) for case in setting.level.cases]
     total = setting.level.launches * len(cases)
     for number in range(setting.level.launches):
-        entries = {name: entry for name, entry in field.entries.items() if name not in skipped}
-        with crew(entries, setting.threads) as workers:
-            launch = Launch(setting, workers, entries)
+        with Launch(setting) as launch:
             for i, (case, result) in enumerate(zip(setting.level.cases, cases, strict=True)):
                 what = f"throughput, launch {number + 1} of {setting.level.launches}"
                 setting.tick(what)
-                task = make_task(case.sizes, case.batch_size, case.samples, setting.threads, setting.data)
-                losses = launch.begin(task)
-                for name, why in disagreeing(losses, field).items():
-                    workers.leave_out(name, f"{case}: {why}")
-                left = total - number * len(cases) - i
-                slice_end = time.monotonic() + max(0.0, end - time.monotonic()) / left
+                entries = {name: e for name, e in setting.field.entries.items() if name not in result["skipped"]}
+                if setting.is_over(end):
+                    result["skipped"] |= dict.fromkeys(entries, NO_TIME) if number == 0 else {}
+                    continue
+                now, left = time.monotonic(), total - number * len(cases) - i
+                slice_end = now + max(0.0, end - now) / left
+                launch.begin(setting.task(case), entries)
                 result["launches"].append(launch.measure(LEAST_SECONDS, slice_end, what))
-                result["memory"] |= workers.call_all(dict.fromkeys(workers, (jobs.peak_memory,)))
-            skipped |= workers.skipped
+                result["memory"] |= launch.workers.call_all(dict.fromkeys(launch.active, (jobs.peak_memory,)))[0]
+                result["settings"] |= launch.settings
+                result["skipped"] |= launch.out
     for result in cases:
         summarize(setting, result)
-    return cases, skipped
+    return cases
+
+
+def skipped_cases(cases: list[dict[str, Any]], level: Level) -> dict[str, str]:
+    """Who was left out of any case, and why."""
+    found: dict[str, list[str]] = {}
+    for case, result in zip(level.cases, cases, strict=True):
+        for name, why in result["skipped"].items():
+            found.setdefault(name, []).append(f"{case}: {why}")
+    return {name: "; ".join(words) for name, words in found.items()}
 
 
 def new_case(setting: Setting, case: Case) -> dict[str, Any]:
-    task = make_task(case.sizes, case.batch_size, case.samples, setting.threads, setting.data)
+    task = setting.task(case)
     return {
         "sizes": list(case.sizes),
         "batch_size": case.batch_size,
+        "precision": case.precision,
         "samples": len(task.x),
-        "steps": len(task.x) // case.batch_size,
+        "steps": task.steps,
         "flops": task.flops(),
         "launches": [],
-        "memory": {},
+        **{name: {} for name in ("memory", "settings", "skipped")},
     }
-
-
-def disagreeing(losses: Mapping[str, float], field: Field) -> dict[str, str]:
-    """Whose first epoch has another mean loss than the reference's, which has passed the gate."""
-    contenders = {name: entry.contender for name, entry in field.entries.items()}
-    return runner.disagreeing(losses, losses[field.reference], contenders) if field.reference in losses else {}
 
 
 def summarize(setting: Setting, result: dict[str, Any]) -> None:
     """Medians, ratios and verdicts of a case; only who was in all launches is compared."""
     launches = result["launches"]
-    names = [name for name in setting.field.entries if all(name in launch["seconds"] for launch in launches)]
+    names = [name for name in setting.field.entries if launches and all(name in each["seconds"] for each in launches)]
     result["summary"] = {name: summary(result, launches, name) for name in names}
     result["comparisons"], result["control"] = {}, None
     reference = setting.field.reference
@@ -326,16 +409,14 @@ def crossover(setting: Setting, end: float) -> dict[str, Any]:
     launches: dict[tuple[int, int], list[dict[str, Any]]] = {place: [] for place in places}
     number = max(1, level.launches // 2)
     for done in range(number):
-        with crew(entries, setting.threads) as workers:
-            launch = Launch(setting, workers, entries)
+        with Launch(setting) as launch:
             for i, (width, rows) in enumerate(places):
-                samples = max(2048, 8 * rows)
-                launch.begin(make_task((784, width, 10), rows, samples, setting.threads, setting.data))
-                left = (number - done) * len(places) - i
-                slice_end = time.monotonic() + max(0.0, end - time.monotonic()) / left
+                task = setting.task(Case((784, width, 10), rows, max(2048, 8 * rows)))
+                launch.begin(task, entries)
+                now, left = time.monotonic(), (number - done) * len(places) - i
+                slice_end = now + max(0.0, end - now) / left
                 seconds = launch.measure(LEAST_SECONDS / 2, slice_end, "map of widths and batch sizes")["seconds"]
-                steps = max(1, min(samples, len(setting.data.x_train)) // rows)
-                each = {name: [took / steps for took in values] for name, values in seconds.items()}
+                each = {name: [took / task.steps for took in values] for name, values in seconds.items()}
                 launches[width, rows].append({"seconds": each})
     cells = [cell(setting, width, rows, launches[width, rows]) for width, rows in places]
     return {
@@ -363,32 +444,33 @@ def cell(setting: Setting, width: int, rows: int, launches: list[dict[str, Any]]
 # ---- loss curves ----------------------------------------------------------------------------------------------------
 
 
-def curves(setting: Setting) -> dict[str, Any]:
+def curves(setting: Setting, end: float) -> dict[str, Any]:
     """The loss of each mini-batch of an epoch on each backend, and in float64 and plain numpy: the same run.
 
     Float32 follows float64 until a unit is rounded to the other side of a ReLU's corner; from there on the runs part,
     on every machine at another place. In float64 they coincide to the end.
     """
-    sizes, rows, name64 = (784, 128, 10), 64, "float64, plain numpy"
-    task = make_task(sizes, rows, 60_000, setting.threads, setting.data)
-    order = [next(orders(sizes, len(task.x)))]
-    entries = {name: entry for name, entry in setting.field.of("backend").items() if not entry.precision}
+    case, name64 = Case((784, 128, 10), 64), "float64, plain numpy"
+    task = setting.task(case)
+    order = next(orders(task.sizes, len(task.x)))
+    entries = {name: entry for name, entry in setting.field.backends().items() if not entry.precision}
     found: dict[str, dict[str, Any]] = {"float32": {}, "float64": {}}
-    with crew({name64: next(iter(entries.values())), **entries}, setting.threads) as workers:
+    with setting.crew({name64: next(iter(entries.values())), **entries}) as workers:
         for dtype in ("float32", "float64") if setting.level.cold else ("float32",):
             for name, entry in entries.items():
                 setting.tick("loss curves")
                 make = functools.partial(make_fastnn, backend=entry.backend, dtype=dtype)
-                found[dtype][name] = workers.attempt(name, jobs.trace, make, task, order)
-        expected = workers.attempt(name64, jobs.trace_reference, task, order)
-    divergence, exact = ({name: diverge(v, expected) for name, v in traces.items() if v} for traces in found.values())
+                if answer := attempt(workers, name, jobs.begin, make, task, order, task.steps):
+                    found[dtype][name] = answer["losses"]
+        expected = workers.call(name64, jobs.trace_reference, task, order, "float64")
+    divergence, exact = ({name: diverge(v, expected) for name, v in traces.items()} for traces in found.values())
     passed = all(row["largest"] <= CURVE_TOLERANCE for row in divergence.values())
     return {
-        "sizes": list(sizes),
-        "batch_size": rows,
+        "sizes": list(case.sizes),
+        "batch_size": case.batch_size,
         "seed": 0,
         "optimizer": f"SGD({LEARNING_RATE:g})",
-        "losses": {name: values for name, values in found["float32"].items() if values} | {name64: expected},
+        "losses": found["float32"] | {name64: expected},
         "reference": name64,
         "divergence": divergence,
         "tolerance": CURVE_TOLERANCE,
@@ -398,35 +480,41 @@ def curves(setting: Setting) -> dict[str, Any]:
     }
 
 
-def diverge(losses: list[float], expected: list[float]) -> dict[str, Any]:
-    """The largest difference of a mini-batch's loss, relative to what it should be, and where."""
-    off = np.abs(np.array(losses) - expected) / expected
-    step = int(np.argmax(np.where(np.isfinite(off), off, np.inf)))
-    return {"largest": float(off[step]), "step": step}
-
-
 # ---- accuracy -------------------------------------------------------------------------------------------------------
 
 
-def accuracy(setting: Setting, dataset: str) -> dict[str, Any]:
-    """Training by the recipe to its end, seed by seed, each in a fresh process."""
-    entries, runs = setting.field.of("backend"), []
-    for seed in range(setting.level.seeds):
-        for name in shuffled(setting, entries):
+def accuracy(setting: Setting, end: float) -> dict[str, Any]:
+    """Training by the recipe to its end, or on a device to the goal, seed by seed, each in a fresh process."""
+    entries, level, runs = setting.field.backends(), setting.level, []
+    goal = GOALS[-1] if level.device else None
+    for seed in range(level.seeds):
+        for name in setting.shuffled(entries):
+            if setting.is_over(end):
+                continue
             entry = entries[name]
-            with crew({name: entry}, setting.threads) as workers:
-                asked = (jobs.train_recipe, entry.backend, entry.precision, seed, setting.threads, dataset)
-                if run := workers.attempt(name, *asked):
+            with setting.crew({name: entry}) as workers:
+                asked = (entry.backend, entry.precision, seed, setting.threads, setting.dataset, level.periods, goal)
+                if run := attempt(workers, name, jobs.train_recipe, *asked):
                     runs.append({"contender": name, **run})
             setting.tick("accuracy")
     recipe = {name: value for name, value in RECIPE.items() if value is not None}
     shown = {name: summarize_runs([run for run in runs if run["contender"] == name]) for name in entries}
-    return {
-        "recipe": recipe,
-        "goals": list(GOALS),
-        "runs": runs,
-        "summary": {name: row for name, row in shown.items() if row},
-    }
+    summary = {name: row for name, row in shown.items() if row}
+    checks = judge_seconds(setting, summary)
+    return {"recipe": recipe, "goals": list(GOALS), "runs": runs, "summary": summary, "checks": checks}
+
+
+def judge_seconds(setting: Setting, summary: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """On a device the median of the seeds' seconds to the last goal has a limit, which is for MNIST."""
+    if not setting.level.device or setting.data is None or setting.data.name != "mnist":
+        return []
+    rows = []
+    for name, row in summary.items():
+        if setting.field.backends()[name].backend == TIMED:
+            reached = row["seconds_to"][f"{GOALS[-1]:g}"]
+            took = reached[1] if reached else float("nan")
+            rows.append(gate_row(name, RECIPE["layers"], "seconds of training to the goal", took, GOAL_SECONDS))
+    return rows
 
 
 def summarize_runs(runs: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -445,13 +533,13 @@ def summarize_runs(runs: list[dict[str, Any]]) -> dict[str, Any] | None:
 def seconds_to(run: dict[str, Any], goal: float) -> float | None:
     """Of training until the first epoch with the goal."""
     pairs = zip(run["seconds"], run["accuracy"], strict=True)
-    return next((seconds for seconds, reached in pairs if reached >= goal - 1e-9), None)  # 0.98 is no binary fraction
+    return next((seconds for seconds, reached in pairs if reaches(reached, goal)), None)
 
 
 # ---- start-up -------------------------------------------------------------------------------------------------------
 
 
-def start_up(setting: Setting) -> list[dict[str, Any]]:
+def start_up(setting: Setting, end: float) -> list[dict[str, Any]]:
     """Medians of what it takes until the first mini-batch is trained."""
     rows = []
     for name, entry in setting.field.of("backend").items():
@@ -459,7 +547,8 @@ def start_up(setting: Setting) -> list[dict[str, Any]]:
         once = functools.partial(startup.measure, entry.backend, entry.precision, setting.threads)
         setting.tick("start-up")
         warm = [once() for _ in range(setting.level.startups)]
-        cold = once(cold=True) if setting.level.cold else None
+        with tempfile.TemporaryDirectory() as folder:
+            cold = once(cache=folder) if setting.level.cold else None
         middle = {part: statistics.median(run[part] for run in warm) for part in warm[0]}
         rows.append(
             {

@@ -1,18 +1,23 @@
 """The same training on fastnn's backends and on other libraries: who trains how, given the same start and order.
 
 Each function here makes of a task a `Loop`, in the way that its library's users are told to write for speed. Every one
-of them does the same work, shuffled gather of uint8 images and their scaling included. `TRAINERS` are those that
-`fastnn.bench.peers` compares on the CPU. With ``device="cuda"``, images, labels and weights stay on the device, and an
-epoch begins with the upload of its order and ends with the download of its loss.
+of them does the same work, shuffled gather of uint8 images and their scaling included. With ``device="cuda"``, images,
+labels and weights stay on the device, and an epoch begins with the upload of its order and ends with the download of
+its loss. (fastnn's includes drawing that order too; the others are given it.)
 
-`precision` is that of the operands of matrix products, as in `fastnn.Network`: None is float32 and nothing less.
+A precision is that of the operands of matrix products, as in `fastnn.Network`; where a trainer is given none it is the
+task's, and None is float32 and nothing less.
 """
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from fastnn.bench import reference
+from numpy.typing import NDArray
+
+import fastnn
+from fastnn.datasets import Dataset
 
 LEARNING_RATE = 0.1
 _JAX_PRECISIONS = {None: "highest", "tf32": "tensorfloat32", "bf16": None}  # of products of float32
@@ -22,12 +27,18 @@ _COMPARED = 100  # places of an epoch's order: another epoch's differs there, an
 class Task(NamedTuple):
     """What is trained: plain SGD on the cross-entropy of a ReLU network."""
 
-    x: np.ndarray  # (n, n_in) uint8; n a multiple of the batch size
-    y: np.ndarray  # (n,) int64
+    x: NDArray[np.uint8]  # (n, n_in); n a multiple of the batch size
+    y: NDArray[np.int64]  # (n,)
     sizes: tuple[int, ...]
     batch_size: int
     threads: int
-    weights: list[tuple[np.ndarray, np.ndarray]]  # (W, b) of each layer, float32
+    weights: reference.Weights  # (W, b) of each layer, float32
+    precision: str | None = None
+
+    @property
+    def steps(self) -> int:
+        """Mini-batches of an epoch."""
+        return len(self.x) // self.batch_size
 
     def flops(self) -> int:
         """Of the matrix products of an epoch: forward, weight gradients, and all input gradients but the first."""
@@ -40,43 +51,125 @@ class Loop(NamedTuple):
 
     run: Callable[[np.ndarray], float]  # an epoch over the samples in that order; the mean loss of its mini-batches
     settings: dict[str, Any]  # on which the time depends, as the library itself tells them
-    losses: Callable[[], np.ndarray] | None = None  # mean loss of each mini-batch of the last epoch, where it is kept
+    # The mean loss of each mini-batch of the last epoch, from who trains whole epochs only; None: `run` can take fewer.
+    losses: Callable[[], np.ndarray] | None = None
 
 
 Make = Callable[[Task], Loop]
 
 
+# ---- the task -------------------------------------------------------------------------------------------------------
+
+
+def make_task(
+    sizes: tuple[int, ...],
+    batch_size: int,
+    samples: int,
+    threads: int,
+    data: Dataset | None,
+    precision: str | None = None,
+) -> Task:
+    """The first `samples` of a data set, as far as they fill whole mini-batches, and the weights to begin with.
+
+    Without a data set, samples and labels are random.
+
+    Raises
+    ------
+    fastnn.DataError
+        If there are less samples than a mini-batch has, or of another size or dtype.
+    """
+    if data is None:
+        generator = np.random.default_rng(0)
+        x = generator.integers(0, 256, (samples, sizes[0]), np.uint8)
+        y = generator.integers(0, sizes[-1], samples)
+    else:
+        x, y = data.x_train.reshape(len(data.x_train), -1)[:samples], data.y_train[:samples]
+    if x.shape[1] != sizes[0] or x.dtype != np.uint8:
+        name = data.name if data else "random data"
+        raise fastnn.DataError(f"{name} has samples of {x.shape[1]} {x.dtype}, the networks take {sizes[0]} uint8")
+    n = len(x) // batch_size * batch_size  # whole batches only: JAX's scan needs them
+    if n == 0:
+        raise fastnn.DataError(f"{len(x)} samples are less than a mini-batch of {batch_size}")
+    weights = list(fastnn.Network(sizes, backend="numpy").get_weights())
+    return Task(x[:n], y[:n].astype(np.int64), sizes, batch_size, threads, weights, precision)
+
+
+def orders(sizes: tuple[int, ...], n: int) -> Iterator[NDArray[np.int64]]:
+    """The order of samples in each epoch, as a fastnn network of seed 0 draws it."""
+    network, epoch = fastnn.Network(sizes, backend="numpy"), 0
+    while True:
+        order = np.arange(n)
+        network.generator("order", epoch).shuffle(order)
+        yield order
+        epoch += 1
+
+
+# ---- the trainers ---------------------------------------------------------------------------------------------------
+
+
+class Training:
+    """A fastnn network in plain SGD, an epoch or a mini-batch at a time."""
+
+    def __init__(self, task: Task, backend: str, precision: str | None = None, dtype: str = "float32") -> None:
+        from fastnn.training import Trainer
+        from fastnn.workspace import Workspace
+
+        precision = precision or task.precision
+        self.network = fastnn.Network(
+            task.sizes, backend=backend, threads=task.threads, precision=precision, dtype=dtype
+        )
+        self.network.set_weights(task.weights)
+        self.task, self._optimizer = task, fastnn.SGD(LEARNING_RATE)
+        self._workspace = Workspace(
+            self.network,
+            task.x,
+            task.y,
+            task.batch_size,
+            loss="cross_entropy",
+            optimizer=self._optimizer,
+            training=True,
+        )
+        self._trainer = Trainer(self._workspace, self._optimizer, fastnn.Constant(), epochs=1)
+        self._trainer.compile()
+
+    @property
+    def plan(self) -> str:
+        return self._workspace.plan
+
+    def epoch(self) -> float:
+        """In another order each time; returns the mean loss."""
+        self._trainer.epoch(0, lambda trainer: None)
+        return self._trainer.means()[0]
+
+    def run(self, order: np.ndarray) -> float:
+        """An epoch, whose order has to be the one that the network draws."""
+        with self.network.kernels.limit_threads(self.task.threads):
+            loss = self.epoch()
+        trained = self._workspace.data.data.order[:_COMPARED]
+        if not np.array_equal(self.network.kernels.to_numpy(trained), order[:_COMPARED]):
+            raise RuntimeError("fastnn trained in another order than it was given: see `fastnn.bench.trainers.orders`")
+        return loss
+
+    def set_rates(self) -> None:
+        """Put the learning rates where an epoch would have put them, for single steps."""
+        steps = np.arange(self._workspace.data.steps)
+        self._workspace.objective.begin_epoch(self._optimizer.rates(np.ones(len(steps)), steps))
+
+    def step(self, number: int) -> None:
+        from fastnn.step import bind
+
+        self._workspace.run(bind(self.network.kernels).train_steps, number, number + 1)
+
+    def losses(self) -> np.ndarray:
+        """The mean loss of each mini-batch of the last epoch."""
+        return self._workspace.objective.losses() / self.task.batch_size
+
+
 def make_fastnn(task: Task, backend: str, precision: str | None = None, dtype: str = "float32") -> Loop:
-    import fastnn
-    from fastnn.training import Trainer
-    from fastnn.workspace import Workspace
-
-    network = fastnn.Network(task.sizes, backend=backend, threads=task.threads, precision=precision, dtype=dtype)
-    network.set_weights(task.weights)
-    optimizer = fastnn.SGD(LEARNING_RATE)
-    workspace = Workspace(
-        network,
-        task.x,
-        task.y,
-        task.batch_size,
-        loss="cross_entropy",
-        optimizer=optimizer,
-        training=True,
-    )
-    trainer = Trainer(workspace, optimizer, fastnn.Constant(), epochs=1)
-    trainer.compile()
-
-    def run(order: np.ndarray) -> float:
-        with network.kernels.limit_threads(task.threads):
-            trainer.epoch(0, lambda trainer: None)
-        if not np.array_equal(network.kernels.to_numpy(workspace.data.data.order[:_COMPARED]), order[:_COMPARED]):
-            raise RuntimeError("fastnn trained in another order than it was given: see `fastnn.bench.runner.orders`")
-        return trainer.means()[0]
-
-    def losses() -> np.ndarray:
-        return workspace.objective.losses() / task.batch_size
-
-    return Loop(run, {"backend": network.backend, "plan": workspace.plan, "precision": network.precision}, losses)
+    training = Training(task, backend, precision, dtype)
+    network = training.network
+    settings = {"backend": network.backend, "plan": training.plan, "precision": network.precision}
+    return Loop(training.run, settings, training.losses)
 
 
 def make_plain_numpy(task: Task) -> Loop:
@@ -84,30 +177,10 @@ def make_plain_numpy(task: Task) -> Loop:
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(task.threads)
-    weights = [(W.copy(), b.copy()) for W, b in task.weights]
+    weights = reference.copy_weights(task.weights, np.float32)
 
     def run(order: np.ndarray) -> float:
-        total = 0.0
-        for start in range(0, len(order), task.batch_size):
-            rows = order[start : start + task.batch_size]
-            labels, each = task.y[rows], np.arange(len(rows))
-            a = [task.x[rows].astype(np.float32) / np.float32(255)]
-            for W, b in weights[:-1]:
-                a.append(np.maximum(a[-1] @ W + b, 0))
-            z = a[-1] @ weights[-1][0] + weights[-1][1]
-            e = np.exp(z - z.max(axis=1, keepdims=True))
-            p = e / e.sum(axis=1, keepdims=True)
-            total -= np.log(p[each, labels]).sum()
-            p[each, labels] -= 1
-            delta = p / len(rows)
-            for i in range(len(weights) - 1, -1, -1):
-                W, b = weights[i]
-                dW, db = a[i].T @ delta, delta.sum(axis=0)
-                if i:
-                    delta = (delta @ W.T) * (a[i] > 0)
-                W -= LEARNING_RATE * dW
-                b -= LEARNING_RATE * db
-        return float(total) / len(order)
+        return float(np.mean(list(reference.steps(weights, task.x, task.y, order, task.batch_size, LEARNING_RATE))))
 
     return Loop(run, {})
 
@@ -117,8 +190,7 @@ def make_jax(task: Task, device: str = "cpu", precision: str | None = None) -> L
     import jax
     import jax.numpy as jnp
 
-    import fastnn
-
+    precision = precision or task.precision
     try:
         jax.config.update("jax_default_device", jax.devices(device)[0])
     except RuntimeError as error:
@@ -141,19 +213,19 @@ def make_jax(task: Task, device: str = "cpu", precision: str | None = None) -> L
             return jax.tree.map(lambda p, g: p - LEARNING_RATE * g, parameters, gradients), value
 
         parameters, losses = jax.lax.scan(step, parameters, order.reshape(-1, task.batch_size))
-        return parameters, losses.mean()
+        return parameters, losses.mean(), losses
 
     compiled = jax.jit(epoch, donate_argnums=0)
     x, y = jnp.asarray(task.x), jnp.asarray(task.y.astype(np.int32))
-    parameters = [(jnp.asarray(W), jnp.asarray(b)) for W, b in task.weights]
+    parameters, last = [(jnp.asarray(W), jnp.asarray(b)) for W, b in task.weights], None
 
     def run(order: np.ndarray) -> float:
-        nonlocal parameters
-        parameters, value = compiled(parameters, x, y, jnp.asarray(order.astype(np.int32)))
+        nonlocal parameters, last
+        parameters, value, last = compiled(parameters, x, y, jnp.asarray(order.astype(np.int32)))
         return float(value)
 
     shown = {"device": str(x.devices().pop()), "matmul_precision": jax.config.jax_default_matmul_precision}
-    return Loop(run, shown | {"precision": precision})
+    return Loop(run, shown | {"precision": precision}, lambda: np.asarray(last))
 
 
 def make_jax_bf16() -> Callable[[Any, Any], Any]:
@@ -181,13 +253,14 @@ def make_torch(task: Task, how: str = "eager", device: str = "cpu", precision: s
     import torch
     from torch import nn
 
-    import fastnn
-
+    precision = precision or task.precision
     if device == "cuda" and not torch.cuda.is_available():
         raise fastnn.BackendError(f"PyTorch {torch.__version__} sees no CUDA device")
     if how == "graph" and device != "cuda":
         raise fastnn.BackendError("CUDA graphs are for CUDA devices")
     torch.set_num_threads(task.threads)
+    if how == "compiled":
+        torch.compiler.reset()  # of several tasks compiled one after the other, the ninth would not be compiled
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     model = make_torch_model(task.weights).to(device)
     # The graph takes the optimizer that PyTorch documents as fit for capture; without momentum it is one kernel too.
@@ -230,7 +303,7 @@ def make_torch(task: Task, how: str = "eager", device: str = "cpu", precision: s
     return Loop(run, shown | {"device": str(x.device), "how": how, "precision": precision})
 
 
-def make_torch_model(weights: list[tuple[np.ndarray, np.ndarray]]) -> Any:
+def make_torch_model(weights: reference.Weights) -> Any:
     import torch
     from torch import nn
 
@@ -271,7 +344,10 @@ def capture_torch(step: Callable, parameters: list[Any], batch_size: int) -> Cal
 
 
 def make_sklearn(task: Task) -> Loop:
-    """``MLPClassifier.partial_fit``, in its own order; its samples are float32 beforehand, because it has no uint8."""
+    """``MLPClassifier.partial_fit``, whose samples are float32 beforehand, because it has no uint8.
+
+    Whole epochs it goes through in an order of its own.
+    """
     from sklearn.neural_network import MLPClassifier
 
     model = MLPClassifier(
@@ -284,26 +360,14 @@ def make_sklearn(task: Task) -> Loop:
         nesterovs_momentum=False,
         random_state=0,
     )
-    x = task.x.astype(np.float32) / np.float32(255)
+    x = reference.scaled(task.x, np.float32)
     model.partial_fit(x[: task.batch_size], task.y[: task.batch_size], classes=np.arange(task.sizes[-1]))
     model.coefs_ = [W.copy() for W, _ in task.weights]
     model.intercepts_ = [b.copy() for _, b in task.weights]
 
     def run(order: np.ndarray) -> float:
-        model.partial_fit(x, task.y)
+        part = len(order) < len(x)
+        model.partial_fit(x[order] if part else x, task.y[order] if part else task.y)
         return float(model.loss_)
 
     return Loop(run, {})
-
-
-TRAINERS: dict[str, Make] = {
-    "fastnn numba": functools.partial(make_fastnn, backend="numba"),
-    "fastnn numba, again": functools.partial(make_fastnn, backend="numba"),
-    "fastnn numba, bf16": functools.partial(make_fastnn, backend="numba", precision="bf16"),
-    "fastnn numpy": functools.partial(make_fastnn, backend="numpy"),
-    "plain numpy loop": make_plain_numpy,
-    "JAX scan": make_jax,
-    "PyTorch eager": make_torch,
-    "PyTorch compiled": functools.partial(make_torch, how="compiled"),
-    "scikit-learn": make_sklearn,
-}

@@ -71,79 +71,52 @@ def run(options: argparse.Namespace) -> int:
 
 
 def measure(sizes: tuple[int, ...], batch_size: int, field: Any, threads: int, seconds: float) -> dict[str, Any]:
-    """Steps, kernels and start-up of each backend."""
-    from fastnn.bench import sections, startup, verdicts
-    from fastnn.bench.levels import LEVELS
+    """Steps, kernels and start-up of each backend: a level of one case, on random samples."""
+    from fastnn.bench import sections, startup
+    from fastnn.bench.levels import Case, Level
 
-    generator = np.random.default_rng()
-    setting = sections.Setting(LEVELS["quick"], field, None, threads, generator, lambda what: None, lambda: None)
-    task = make_task(sizes, batch_size, threads)
-    steps, launches, kernels = len(task.x) // batch_size, [], {}
-    end, skipped = time.monotonic() + seconds, {}
-    for number in range(LAUNCHES):
-        with sections.crew(field.entries, threads) as workers:
-            launch = sections.Launch(setting, workers, field.entries)
-            wrong = sections.disagreeing(launch.begin(task), field)
-            for name, why in wrong.items():
-                workers.leave_out(name, why)
-            left = max(0.0, end - time.monotonic()) / (LAUNCHES - number)
-            found = launch.measure(0.03, time.monotonic() + left, "")["seconds"]
-            launches.append({"seconds": {name: [took / steps for took in each] for name, each in found.items()}})
-            if number == 0:
-                kernels = time_kernels(setting, workers, sizes, batch_size)
-            skipped |= workers.skipped
-    names = [name for name in field.entries if all(name in each["seconds"] for each in launches)]
-    if not names:
-        reasons = "; ".join(f"{name}: {why}" for name, why in skipped.items())
+    case = Case(sizes, batch_size, batch_size * max(8, 4096 // batch_size))
+    level = Level(budget=seconds, sections={}, cases=(case,), launches=LAUNCHES, kernel_networks=(sizes,))
+    quiet = {"tick": lambda what: None, "peak": lambda: None}
+    setting = sections.Setting(level, field, None, "", threads, np.random.default_rng(), **quiet)
+    (result,) = sections.throughput(setting, time.monotonic() + seconds)
+    if not result["summary"]:
+        reasons = "; ".join(f"{name}: {why}" for name, why in result["skipped"].items())
         raise fastnn.FastnnError(f"no backend could be measured: {reasons}")
     rows = {}
-    for name in names:
-        entry, took = field.entries[name], sections.gather(launches, name)
-        start = startup.measure(entry.backend, entry.precision, threads, sizes, batch_size)
-        versus = None if name == field.reference else sections.versus(setting, launches, field.reference, name)
+    for name, summary in result["summary"].items():
+        entry, took = field.entries[name], [second / result["steps"] for second in summary["seconds"]]
         rows[name] = {
-            "seconds_a_step": list(verdicts.quartiles(took)),
-            "parts": divide(statistics.median(took), kernels[name]) if name in kernels else None,
-            "startup": start,
-            "versus": versus and versus.to_dict(),
+            "seconds_a_step": took,
+            "parts": divide(took[1], time_kernels(setting, name, case)),
+            "startup": startup.measure(entry.backend, entry.precision, threads, sizes, batch_size),
+            "versus": result["comparisons"].get(name),
         }
-    winner, ahead = sections.fastest(setting, launches, names)
     return {
         "layers": list(sizes),
         "batch_size": batch_size,
         "threads": threads,
         "backends": rows,
         "reference": field.reference,
-        "fastest": winner or (names[0] if len(names) == 1 else None),
-        "ahead": ahead,
+        "fastest": result["fastest"] or (next(iter(rows)) if len(rows) == 1 else None),
+        "ahead": result["ahead"],
         "paid_back": {name: paid_back(rows, name, batch_size) for name in rows},
-        "skipped": skipped | field.skipped,
+        "skipped": result["skipped"] | field.skipped,
         "saved": None,
     }
 
 
-def make_task(sizes: tuple[int, ...], batch_size: int, threads: int) -> Any:
-    """Random samples and labels."""
-    from fastnn.bench.trainers import Task
+def time_kernels(setting: Any, name: str, case: Any) -> dict[str, float]:
+    """Seconds of a step in each kernel: medians."""
+    from fastnn.bench import jobs, sections
 
-    generator, n = np.random.default_rng(0), batch_size * max(8, 4096 // batch_size)
-    x = generator.integers(0, 256, (n, sizes[0]), dtype=np.uint8)
-    weights = list(fastnn.Network(sizes, backend="numpy").get_weights())
-    return Task(x, generator.integers(0, sizes[-1], n), sizes, batch_size, threads, weights)
-
-
-def time_kernels(setting: Any, workers: Any, sizes: tuple[int, ...], batch_size: int) -> dict[str, dict[str, float]]:
-    """Seconds of a step in each kernel, by backend: medians."""
-    from fastnn.bench import jobs
-
-    only, result = [kernel for kernels in PARTS.values() for kernel in kernels], {}
-    for name in workers:
-        entry = setting.field.entries[name]
-        asked = (jobs.prepare_kernels, entry.backend, entry.precision, sizes, batch_size, setting.threads, only)
-        result[name] = dict.fromkeys(only, 0.0)
-        for row in workers.attempt(name, *asked) or []:
-            samples = [workers.attempt(name, jobs.time_kernel, row["index"], 2e-3) for _ in range(7)]
-            result[name][row["kernel"]] += statistics.median(took for took in samples if took is not None)
+    only, entry = [kernel for kernels in PARTS.values() for kernel in kernels], setting.field.entries[name]
+    result = dict.fromkeys(only, 0.0)
+    with setting.crew({name: entry}) as workers:
+        asked = (entry.backend, entry.precision, case.sizes, case.batch_size, setting.threads, only)
+        for row in sections.attempt(workers, name, jobs.prepare_kernels, *asked) or []:
+            samples = [workers.call(name, jobs.time_kernel, row["index"], 2e-3) for _ in range(7)]
+            result[row["kernel"]] += statistics.median(samples)
     return result
 
 
@@ -166,7 +139,7 @@ def paid_back(rows: dict[str, Any], name: str, batch_size: int) -> float | None:
 
 
 def total(start: dict[str, float]) -> float:
-    return sum(start.values())
+    return sum(took for part, took in start.items() if part.endswith("_seconds"))
 
 
 # ---- the answer -----------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Any
 
 import fastnn
 
-__all__ = ["Crew", "Worker", "WorkerError"]
+__all__ = ["Crew", "LateError", "RefusalError", "Worker", "WorkerError"]
 
 SPIN_SECONDS = 0.2  # for which threads go on to look for work, see `Worker._suspend`
 
@@ -26,10 +26,19 @@ class WorkerError(Exception):
     """A worker cannot do what it was asked, or has stopped; the message says why."""
 
 
+class LateError(WorkerError):
+    """It has not answered in time."""
+
+
+class RefusalError(WorkerError):
+    """Its backend cannot do what it was asked; the worker goes on."""
+
+
 def serve(cores: int | None, pipe: Connection) -> None:
     """What the process does: answers requests ``(function, arguments)`` with ``function(kept, *arguments)``.
 
-    `kept` is a dictionary for what one request leaves to the next. An error's text is the last answer.
+    `kept` is a dictionary for what one request leaves to the next. An error's text is the last answer, but for a
+    `fastnn.BackendError`: what a backend cannot do in one case it may do in another.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who ends the workers
     end_with_parent()
@@ -39,16 +48,23 @@ def serve(cores: int | None, pipe: Connection) -> None:
     try:
         while (request := pipe.recv()) is not None:
             function, arguments = request
-            pipe.send((function(kept, *arguments),))
+            try:
+                pipe.send((function(kept, *arguments),))
+            except fastnn.BackendError as error:
+                pipe.send([_describe(error)])
     except ImportError as error:
         pipe.send(f"not installed: {error}")
     except (EOFError, BrokenPipeError):  # the parent has gone
         return
     except Exception as error:
-        lines = str(error).strip().splitlines() or [""]
-        pipe.send(f"{type(error).__name__}: {lines[0]}")
+        pipe.send(_describe(error))
         if not isinstance(error, fastnn.FastnnError):
             traceback.print_exc()
+
+
+def _describe(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"
 
 
 def end_with_parent() -> None:
@@ -111,10 +127,10 @@ class Worker:
         Raises
         ------
         WorkerError
-            If it failed, or has not answered then.
+            If it failed, or (`LateError`) has not answered then, or (`RefusalError`) its backend cannot do that.
         """
         if deadline is not None and not self._pipe.poll(max(0.0, deadline - time.monotonic())):
-            raise WorkerError("no answer in the time that there was")
+            raise LateError("no answer in the time that there was")
         try:
             answer = self._pipe.recv()
         except (EOFError, OSError):
@@ -124,6 +140,8 @@ class Worker:
         if isinstance(answer, str):
             raise WorkerError(answer)
         self._suspend()
+        if isinstance(answer, list):
+            raise RefusalError(answer[0])
         return answer[0]
 
     def call(self, function: Callable[..., Any], *arguments: Any, deadline: float | None = None) -> Any:
@@ -176,15 +194,9 @@ class Crew:
     ----------
     cores : int or None
         How many of the machine's each of them may use; None: all.
-
-    Attributes
-    ----------
-    skipped : dict of str to str
-        Who is left out, and why.
     """
 
     def __init__(self, cores: int | None = None) -> None:
-        self.skipped: dict[str, str] = {}
         self._workers: dict[str, Worker] = {}
         self._cores = cores
 
@@ -200,51 +212,40 @@ class Crew:
     def __contains__(self, name: str) -> bool:
         return name in self._workers
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(list(self._workers))  # of those who are there now: some may go before it is through
-
-    def __len__(self) -> int:
-        return len(self._workers)
-
     def start(self, name: str, environment: Mapping[str, str]) -> None:
-        """Add one whose process has these variables."""
-        self._workers[name] = Worker(environment, self._cores)
+        """Add one whose process has these variables, if there is none of that name."""
+        if name not in self._workers:
+            self._workers[name] = Worker(environment, self._cores)
 
-    def call(self, name: str, function: Callable[..., Any], *arguments: Any, deadline: float | None = None) -> Any:
-        """What one of them answers; it stays whether it can or not.
+    def call(self, name: str, function: Callable[..., Any], *arguments: Any, patience: float | None = None) -> Any:
+        """What one of them answers within `patience` seconds, as `call_all`.
 
         Raises
         ------
         WorkerError
             As `Worker.answer`.
         """
-        return self._workers[name].call(function, *arguments, deadline=deadline)
+        answers, failures = self.call_all({name: (function, *arguments)}, patience)
+        if name in failures:
+            raise failures[name]
+        return answers[name]
 
-    def attempt(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What one of them answers; None if it cannot, and is left out, or was before."""
-        return self.call_all({name: (function, *arguments)}).get(name)
+    def call_all(
+        self, requests: Mapping[str, tuple[Any, ...]], patience: float | None = None
+    ) -> tuple[dict[str, Any], dict[str, WorkerError]]:
+        """Answers to ``{name: (function, *arguments)}``, all at work at the same time, and the errors of the others.
 
-    def call_all(self, requests: Mapping[str, tuple], deadline: float | None = None) -> dict[str, Any]:
-        """The answers ``{name: answer}`` to ``{name: (function, *arguments)}``, all at work at the same time.
-
-        Who cannot, or has not answered at `deadline`, is left out.
+        Who cannot, or has not answered within `patience` seconds, is ended, unless that is a `RefusalError`.
         """
-        asked = [name for name in requests if name in self]
-        for name in asked:
-            self._workers[name].ask(*requests[name])
-        answers = {}
-        for name in asked:
+        for name, request in requests.items():
+            self._workers[name].ask(*request)
+        deadline = None if patience is None else time.monotonic() + patience
+        answers, failures = {}, {}
+        for name in requests:
             try:
                 answers[name] = self._workers[name].answer(deadline)
             except WorkerError as error:
-                self.leave_out(name, str(error))
-        return answers
-
-    def leave_out(self, name: str, why: str) -> None:
-        """End one of them, who should have gone on."""
-        self.skipped[name] = why
-        self.end(name)
-
-    def end(self, name: str) -> None:
-        """End one of them."""
-        self._workers.pop(name).close()
+                failures[name] = error
+                if not isinstance(error, RefusalError):
+                    self._workers.pop(name).close()
+        return answers, failures

@@ -176,7 +176,8 @@ def test_unknown_kernel_is_named():
 
 def test_suite_runs_and_writes_what_it_measured(tmp_path):
     file = tmp_path / "step.json"
-    command = [sys.executable, "-m", "pytest", "bench/bench_step.py", "-k", "numpy and 784-128-10", "-q"]
+    chosen = "test_step and numpy and 784-128-10"
+    command = [sys.executable, "-m", "pytest", "bench/bench_training.py", "-k", chosen, "-q"]
     environment = os.environ | {"FASTNN_REQUIRE": "numpy"}
     options = {"capture_output": True, "text": True, "cwd": ROOT, "env": environment, "timeout": 120, "check": False}
     done = subprocess.run([*command, f"--benchmark-json={file}"], **options)
