@@ -117,7 +117,8 @@ class _Function(Callback):
         return repr(self._function)
 
     def __call__(self, network: Model, history: History) -> bool | None:
-        return self._function(network, history)
+        ends: bool | None = self._function(network, history)
+        return ends
 
 
 def as_callbacks(callbacks: Any) -> list[Callback]:
@@ -480,6 +481,11 @@ class ReduceLROnPlateau(Callback):
         self.patience = check_count("patience", patience)
         self._waited = 0
         self._run: Run | None = None
+
+    @property
+    def least_rate(self) -> float:
+        """Deprecated name of `min_lr`."""
+        return _renamed("least_rate", self.min_lr, "min_lr", self.min_lr)
 
     def begin(self, run: Run) -> None:
         self._monitor.begin(run)

@@ -168,7 +168,7 @@ class _Run:
 
 def _train(runs: Sequence[_Run], x: Any, y: Any, pool: ThreadPoolExecutor) -> None:
     """Train all and wait for them; an interrupt, or an error of one, ends the others too."""
-    futures: list[Future] = []
+    futures: list[Future[None]] = []
     try:
         for run in runs:
             futures.append(pool.submit(run.train, x, y))

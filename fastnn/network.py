@@ -32,7 +32,8 @@ class Network(Model):
     sizes : sequence of int
         Features, hidden units layer by layer, outputs; at least two numbers.
     hidden : str or sequence of str
-        Activation of the hidden layers, one name for all or one each: identity, relu, leaky_relu, sigmoid, tanh, gelu.
+        Activation of the hidden layers, one name for all or one each: identity, relu, leaky_relu, elu, softplus,
+        sigmoid, tanh, gelu, silu, mish, or one that `fastnn.register` has added.
     output : {"softmax", "sigmoid", "identity", "exp"}
     bias : bool
     init : str or callable
@@ -100,7 +101,7 @@ class Network(Model):
         loss: str | None = None,
         optimizer: str | Optimizer = "sgd",
         schedule: str | Schedule | None = None,
-        validation_data: tuple | None = None,
+        validation_data: tuple[Any, Any] | tuple[Any, Any, Any] | None = None,
         sample_weight: Any = None,
         shuffle: bool = True,
         callbacks: "Iterable[Callback | Callable[[Network, History], Any]]" = (),
@@ -121,8 +122,10 @@ class Network(Model):
             Of the whole run, where one is resumed too.
         batch_size : int
             The last mini-batch of an epoch may be smaller, and is averaged over its own samples.
-        loss : {"cross_entropy", "binary_cross_entropy", "quadratic", "poisson"} or None
-            A sum over outputs, a mean over samples; None: the one that belongs to the output.
+        loss : str or None
+            cross_entropy, smoothed_cross_entropy, focal, binary_cross_entropy, quadratic, absolute, huber, hinge,
+            poisson, or one that `fastnn.register` has added: a sum over outputs, a mean over samples. None: the one
+            that belongs to the output.
         optimizer : str or Optimizer
             ``fastnn.SGD(0.1, momentum=0.9)``, ``"adam"``, ``"sgd(0.05)"``. Its state begins anew with every call,
             unless the call resumes a run.

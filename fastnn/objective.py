@@ -67,7 +67,7 @@ class RunObjective:
 
     # ---- an epoch ----
 
-    def begin_epoch(self, rates: NDArray[np.float64]) -> None:
+    def begin_epoch(self, rates: NDArray[np.floating[Any]]) -> None:
         """Enter the learning rates and corrections of every step; no step has a loss yet."""
         self.arrays.losses[...] = math.nan
         self.arrays.rates[...] = self._kernels.asarray(rates)

@@ -337,4 +337,7 @@ def test_former_names_of_arguments_work_and_warn():
         stop = fastnn.EarlyStopping("loss", patience=2, least_change=10)
     assert fit(network(), stop).epochs == 3
     with pytest.warns(DeprecationWarning, match="least_rate is now called min_lr"):
-        assert fastnn.ReduceLROnPlateau(least_rate=0.004).min_lr == 0.004
+        plateau = fastnn.ReduceLROnPlateau(least_rate=0.004)
+    assert plateau.min_lr == 0.004
+    with pytest.warns(DeprecationWarning, match="least_rate is now called min_lr"):
+        assert plateau.least_rate == 0.004

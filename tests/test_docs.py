@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 import fastnn
+from fastnn.operations import LOSSES
+from fastnn.operations.activations import hidden_activations
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -144,6 +146,12 @@ def test_a_mini_batch_passes_at_most_five_files():
     assert "workspace.run(bind(self._kernels).train_steps" in texts[1]
     assert ".kernels.launch(function" in texts[2]
     assert "dense(" in texts[3]
+
+
+def test_docstrings_of_network_name_all_operations():
+    hidden, losses = hidden_activations(), LOSSES
+    assert [name for name in hidden if not re.search(rf"\b{name}\b", fastnn.Network.__doc__)] == []
+    assert [name for name in losses if not re.search(rf"\b{name}\b", fastnn.Network.fit.__doc__)] == []
 
 
 def test_readme_lists_all_environment_variables():
