@@ -125,14 +125,15 @@ class Optimizer:
     def _trace(self, decays: bool) -> Program:
         names = self._hyperparameters()
         flags = tuple((one.name, getattr(self, one.name)) for one in self._own_fields() if one.name not in names)
-        return _trace_update(type(self), names, flags, 1 + len(self.corrections(np.ones(1))), decays)
+        kind: Any = type(self)  # which mypy does not take for hashable
+        return _trace_update(kind, names, flags, 1 + len(self.corrections(np.ones(1))), decays)
 
     def _hyperparameters(self) -> tuple[str, ...]:
         own = [one.name for one in self._own_fields()]
         return tuple(name for name in own if not isinstance(getattr(self, name), bool | np.bool_))
 
     def _own_fields(self) -> list[dataclasses.Field]:  # type: ignore[type-arg]  # of any type
-        return [one for one in dataclasses.fields(self) if one.name not in _COMMON]  # type: ignore[arg-type]  # see above
+        return [one for one in dataclasses.fields(self) if one.name not in _COMMON]
 
 
 @functools.cache
