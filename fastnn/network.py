@@ -101,7 +101,7 @@ class Network(Model):
         loss: str | None = None,
         optimizer: str | Optimizer = "sgd",
         schedule: str | Schedule | None = None,
-        validation_data: tuple[Any, Any] | tuple[Any, Any, Any] | None = None,
+        validation_data: tuple[Any, ...] | None = None,
         sample_weight: Any = None,
         shuffle: bool = True,
         callbacks: "Iterable[Callback | Callable[[Network, History], Any]]" = (),

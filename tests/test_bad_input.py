@@ -222,8 +222,8 @@ def test_whole_numbers_of_numpy_are_whole_numbers():
     ("option", "value", "message"),
     [
         ("loss", "cross_entropi", r"unknown loss 'cross_entropi'; did you mean 'cross_entropy'\? Choices: .*quadratic"),
-        ("loss", 3, "unknown loss 3; Choices: cross_entropy, binary_cross_entropy, quadratic"),
-        ("optimizer", "adm", r"unknown optimizer 'adm'; did you mean 'adam'\? Choices: sgd, rmsprop, adam, adamw"),
+        ("loss", 3, "unknown loss 3; Choices: cross_entropy, .*quadratic"),
+        ("optimizer", "adm", r"unknown optimizer 'adm'; did you mean 'adam'\? Choices: sgd, .*adamw"),
         ("optimizer", "sgd(-1)", r"cannot make optimizer 'sgd\(-1\)': learning_rate must be a finite number > 0"),
         ("optimizer", "sgd(0.1", "unknown optimizer|cannot make optimizer"),
         ("optimizer", "sgd()(3)", "cannot make optimizer.*one pair of parentheses"),
@@ -259,7 +259,9 @@ def test_names_for_fit(option, value, message):
     ],
 )
 def test_losses_that_do_not_fit_the_output(output, loss, needed):
-    message = rf"loss '{loss}' needs output='{needed}', the network has output='{output}'; fitting: .*quadratic"
+    message = (
+        rf"loss '{loss}' needs output='{needed}', the network has output='{output}'; losses that fit it: .*quadratic"
+    )
     refuse_fit(ValueError, message, net=network(output=output), loss=loss)
     with pytest.raises(ValueError, match=message):
         network(output=output).evaluate(X, Y, loss=loss)

@@ -132,8 +132,9 @@ class Optimizer:
         own = [one.name for one in self._own_fields()]
         return tuple(name for name in own if not isinstance(getattr(self, name), bool | np.bool_))
 
-    def _own_fields(self) -> list[dataclasses.Field]:  # type: ignore[type-arg]  # of any type
-        return [one for one in dataclasses.fields(self) if one.name not in _COMMON]
+    def _own_fields(self) -> list[dataclasses.Field[Any]]:
+        this: Any = self  # subclasses are dataclasses, which mypy does not see
+        return [one for one in dataclasses.fields(this) if one.name not in _COMMON]
 
 
 @functools.cache
