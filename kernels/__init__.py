@@ -1,5 +1,5 @@
 """The kernels: one module a backend, with the same functions in each.
 
-``numpy_kernels`` is the contract: its docstrings are the specification, its bodies the reference. ``codes`` holds
-the integers by which kernels and `fastnn.step` speak of activations, losses and optimizers.
+``contract`` has the specification of each, ``numpy_kernels`` is the reference. ``codes`` holds the few integers on
+which compiled code branches: tasks, and what follows back-propagation.
 """

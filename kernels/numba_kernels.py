@@ -1,6 +1,6 @@
 """The kernels in numba: loops fused and compiled, matrix products of vector instructions, work shared by a team.
 
-The contract, with what each function does and takes, is `fastnn.kernels.numpy_kernels`. Compiled code is kept on disk
+The contract, with what each function does and takes, is `fastnn.kernels.contract`. Compiled code is kept on disk
 (`numba_cache`) and releases the GIL. Every kernel does its member's share and ends with `wait` (`numba_team`). The
 matrix products are those of `numba_simd`, or scipy's BLAS (`numba_blas`) where the environment variable FASTNN_GEMM
 says ``blas`` or the CPU is not one that `numba_simd` knows; the BLAS then has threads of its own and the team is one.
