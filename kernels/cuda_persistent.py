@@ -52,8 +52,10 @@ def find_obstacle(member: Any, data: Any, layers: Any, buffers: Any, objective: 
     """Why this network cannot be trained by one launch; None if it can."""
     if member.real != "float":
         return "it is for float32 alone"
-    if not isinstance(objective.optimizer.record, SGD) or objective.clip_norm:
+    if not isinstance(objective.optimizer.record, SGD):
         return "it is for SGD, with or without momentum, alone"
+    if objective.clip_norm:
+        return "it does not clip the gradient"
     if any(layers.dropout) or data.sample_weight.size:
         return "it has neither dropout nor sample weights"
     if any(one.record.needs_z for one in layers.activations[:-1]):

@@ -55,11 +55,11 @@ class Activation:
 
     def value(self, z: Value) -> Value:
         """The activation of a pre-activation `z`."""
-        raise NotImplementedError(f"the activation {self.name!r} has no formula for its value")
+        raise TypeError(f"the activation {self.name!r} has no formula for its value")
 
     def derivative(self, z: Value, a: Value) -> Value:
         """Its derivative, from `z` or, which saves memory, from ``a = value(z)`` alone."""
-        raise NotImplementedError(f"the activation {self.name!r} has no formula for its derivative")
+        raise TypeError(f"the activation {self.name!r} has no formula for its derivative")
 
     @functools.cached_property
     def value_program(self) -> Program:

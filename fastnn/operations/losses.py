@@ -47,11 +47,11 @@ class Loss:
         n
             The number of outputs of a sample.
         """
-        raise NotImplementedError(f"the loss {self.name!r} has no formula for its value")
+        raise TypeError(f"the loss {self.name!r} has no formula for its value")
 
     def gradient(self, z: Value, a: Value, t: Value, n: Value) -> Value:
         """Its derivative with respect to the quantity that `of` names."""
-        raise NotImplementedError(f"the loss {self.name!r} has no formula for its gradient")
+        raise TypeError(f"the loss {self.name!r} has no formula for its gradient")
 
     @functools.cached_property
     def program(self) -> Program:

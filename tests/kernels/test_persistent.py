@@ -144,8 +144,9 @@ def test_handwritten_digits(backend):
 OBSTACLES = {
     "float32 alone": {"dtype": "float64"},
     "SGD, with or without momentum, alone": {"optimizer": "adam"},
+    "does not clip the gradient": {"optimizer": "sgd(0.1, clip_norm=0.5)"},
     "neither dropout": {"dropout": 0.2},
-    "does not have gelu": {"hidden": "gelu"},
+    "no activation whose derivative is computed from z": {"hidden": "gelu"},
     "at most 8 layers": {"sizes": [20, *[4] * 8, 4]},
     "do not fit the shared memory": {"sizes": [20, 4000, 3000, 4]},
     "samples must be uint8 or float32": {"x": np.zeros((100, 20))},
