@@ -51,6 +51,7 @@ class Trainer:
     ) -> None:
         self.workspace, self._network, self._kernels = workspace, workspace.network, workspace.network.kernels
         self._optimizer, self._schedule, self._epochs, self._shuffle = optimizer, schedule, epochs, shuffle
+        self._objective = workspace.objective
         self._good = self._kernels.to_numpy(self._network.parameters).copy()
         self._steps_a_call = 1
         self._step_weights = np.zeros(workspace.data.steps)
@@ -92,12 +93,12 @@ class Trainer:
 
     def interrupt(self) -> None:
         """Count the mini-batches of a call that never returned: those that have left a loss."""
-        losses = self.workspace.objective.losses()
+        losses = self._objective.losses()
         self.steps_done = max(self.steps_done, int(np.isfinite(losses).sum()))
 
     def means(self) -> tuple[float, float]:
         """Loss and accuracy of the current epoch so far."""
-        return self.workspace.objective.means(self._step_weights, self.steps_done)
+        return self._objective.means(self._step_weights, self.steps_done)
 
     def _begin(self) -> None:
         """Order, dropout masks and learning rates of an epoch: functions of the seed and the epoch alone."""
@@ -113,7 +114,7 @@ class Trainer:
         if factors.shape != steps.shape:
             raise ValueError(f"schedule must return a factor for each step, shape {steps.shape}, got {factors.shape}")
         rates = self._optimizer.rates(factors * self.rate_factor, steps)
-        self.workspace.objective.begin_epoch(rates)
+        self._objective.begin_epoch(rates)
         self.learning_rate = float(rates[-1, 0])
         self._step_weights = data.step_weights(order)
 
@@ -122,7 +123,7 @@ class Trainer:
         last = min(first + self._steps_a_call, self.workspace.data.steps)
         start = time.perf_counter()
         self.workspace.run(bind(self._kernels).train_steps, first, last)
-        losses = self.workspace.objective.losses(first, last)
+        losses = self._objective.losses(first, last)
         seconds = time.perf_counter() - start
         self._steps_a_call = max(1, int((last - first) * min(8.0, _CALL_SECONDS / max(seconds, 1e-9))))
         if not np.isfinite(losses).all():
@@ -137,7 +138,7 @@ class Trainer:
         self._good[...] = now
 
     def _diverged(self, what: str, number: int, step: int) -> None:
-        rate, steps = self.workspace.objective.learning_rate(step), self.workspace.data.steps
+        rate, steps = self._objective.learning_rate(step), self.workspace.data.steps
         raise DivergedError(
             f"{what} no longer finite in epoch {number + 1}, step {step + 1} of {steps}, at learning rate "
             f"{rate:.3g}: lower the learning rate, or scale the samples to about [0, 1]. "

@@ -37,7 +37,6 @@ class Workspace:
     ----------
     network : Model
     data : RunData
-    objective : RunObjective
 
     Raises
     ------
@@ -61,10 +60,15 @@ class Workspace:
     ) -> None:
         self.network, kernels = network, network.kernels
         self.data = RunData(network, x, y, rows, loss=loss, sample_weight=sample_weight, training=training, task=task)
-        self.objective = RunObjective(network, loss, self.data.task, self.data.steps, optimizer, training)
+        self._objective_options = loss, self.data.task, self.data.steps, optimizer, training
         self._layers = network.layers(training and dropout)
         self._stream = kernels.asarray(np.zeros(3, np.uint32))
         self._prepared: set[Callable[..., None]] = set()
+
+    @functools.cached_property
+    def objective(self) -> RunObjective:
+        """Made when first asked for: predictions need none."""
+        return RunObjective(self.network, *self._objective_options)
 
     @functools.cached_property
     def _members(self) -> list[tuple[Any, Buffers, Buffers]]:

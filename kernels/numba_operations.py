@@ -4,6 +4,7 @@ The kernels call them by address. So the compiled step is the same whatever oper
 user registers is compiled by itself, in a fraction of a second.
 """
 
+import functools
 import hashlib
 import math
 import textwrap
@@ -241,6 +242,7 @@ _lock = threading.Lock()
 _compiled: dict[tuple[Any, ...], Any] = {}
 
 
+@functools.cache
 def load_activation(activation: Activation, dtype: np.dtype[Any]) -> LoadedActivation:
     signature = types.void(*[types.intp] * 4)
     if activation.name == "softmax":
@@ -250,6 +252,7 @@ def load_activation(activation: Activation, dtype: np.dtype[Any]) -> LoadedActiv
     return LoadedActivation(value, _address(_multiply_by_derivative, signature, dtype, formula=slope), 0)
 
 
+@functools.cache
 def load_loss(loss: Loss, output: Activation, dtype: np.dtype[Any]) -> int:
     signature = types.float64(*[types.intp] * 6)
     texts = {"formula": _source(loss.program, ["z", "a", "t", "n"])}
