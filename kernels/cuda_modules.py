@@ -10,7 +10,7 @@ from typing import NamedTuple
 from fastnn.kernels.codes import PRECISIONS
 from fastnn.kernels.cuda_source import Module, update_text
 
-from fastnn.operations import OPTIMIZERS, Optimizer
+from fastnn.operations import ACTIVATIONS, LOSSES, OPTIMIZERS, Optimizer
 from fastnn.operations.optimizers import SGD
 
 __all__ = ["REALS", "TILES", "Product", "Tile", "all_modules", "choose_tile", "module"]
@@ -103,7 +103,7 @@ def module(
 ) -> Module:
     """A source for one type; where it has matrix products also for a precision and a tile; or for an optimizer."""
     macros = (f"REAL={real}", *((precision.upper(),) if precision else ()), *(tile.macros() if tile else ()))
-    return Module(file, macros, together, update)
+    return Module(file, macros, together, update, (*ACTIVATIONS, *LOSSES))
 
 
 def _optimizers() -> Iterator[Optimizer]:

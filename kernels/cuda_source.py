@@ -29,6 +29,7 @@ class Module(NamedTuple):
     macros: tuple[str, ...]
     together: bool = False  # its kernels' blocks wait for each other, so all have to be on the device at once
     update: str = ""  # of optimizers.cu: the function that `update_text` makes of an optimizer
+    operations: tuple[str, ...] = ()  # names of those that were registered when it was asked for: its text has them all
 
     def text(self) -> str:
         """The whole source, without any ``#include`` left but those of the platform's own headers."""

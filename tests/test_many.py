@@ -76,6 +76,7 @@ def test_more_networks_than_cores():
     assert all(network.epochs_trained == 2 for network in networks)
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(joblib.cpu_count() < 2, reason="needs two cores")
 def test_two_networks_on_two_cores_take_little_longer_than_one():
     """One after the other they would take twice as long. A busy machine gets a few tries."""

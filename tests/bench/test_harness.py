@@ -131,6 +131,7 @@ def count_blas_threads(kept):
     return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(joblib.cpu_count() < 2, reason="needs two cores")
 def test_a_worker_s_variables_hold_for_the_blas_that_comes_with_numpy(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")

@@ -178,7 +178,8 @@ def test_suite_runs_and_writes_what_it_measured(tmp_path):
     file = tmp_path / "step.json"
     chosen = "test_step and numpy and 784-128-10"
     command = [sys.executable, "-m", "pytest", "bench/bench_training.py", "-k", chosen, "-q"]
-    environment = os.environ | {"FASTNN_REQUIRE": "numpy"}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_XDIST")}
+    environment |= {"FASTNN_REQUIRE": "numpy"}
     options = {"capture_output": True, "text": True, "cwd": ROOT, "env": environment, "timeout": 120, "check": False}
     done = subprocess.run([*command, f"--benchmark-json={file}"], **options)
     assert done.returncode == 0, done.stdout + done.stderr
