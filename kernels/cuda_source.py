@@ -89,6 +89,7 @@ def update_text(optimizer: Optimizer) -> str:
         "                       long long size) {",
         "  using Real = REAL;",
         *(f"  {line}" for line in text.uniform),
+        "#pragma unroll 1  // the memory is what it waits for: better many threads than many registers for each",
         "  for (long long i = first + first_element(); i < last; i += all_threads()) {",
         "    const REAL p = params[i], g = grads[i];",
         *(f"    const REAL {name} = {array};" for name, array in zip(names, arrays[1:], strict=True)),

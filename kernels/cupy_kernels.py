@@ -37,7 +37,7 @@ from fastnn.kernels.threads import limit_blas_threads
 from fastnn.errors import SettingError
 from fastnn.operations import ACTIVATIONS, LOSSES, Activation, Loss, Optimizer
 
-_WARPS = 32  # of the one block that sums up the loss
+_WARPS = {"float": 32, "double": 16}  # of the one block that sums up the loss, at most
 _BLOCKS = 64  # at most, that sum up the gradient's squares: each thread reads their sums
 
 
@@ -114,7 +114,7 @@ def dense(x, W, b, activation, z, a, team):
 
 def loss_gradient(z, a, targets, sample_weight, loss, task, delta, losses, hits, step, team):
     rows, columns = a.shape
-    warps = min(_WARPS, rows)
+    warps = min(_WARPS[team.real], rows)
     codes = (int(sample_weight.size > 0), loss.output, loss.code, task)
     results = (delta, losses, hits, team.counter, step, rows, columns)
     arrays = (z, a, targets, sample_weight)

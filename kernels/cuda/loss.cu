@@ -7,8 +7,9 @@ extern "C" __global__ void softmax(const REAL* z, REAL* a, long long rows, long 
     softmax_row<32>(z + i * columns, a + i * columns, (int)columns, threadIdx.x % 32);
 }
 
-// One block, so that the sums over all rows need no second launch.
-extern "C" __global__ void __launch_bounds__(1024)
+// One block, so that the sums over all rows need no second launch; half as large in double, where the formulas of all
+// losses take more registers.
+extern "C" __global__ void __launch_bounds__(sizeof(REAL) == 8 ? 512 : 1024, 1)
     loss_gradient(const REAL* z, const REAL* a, const REAL* targets, const REAL* sample_weight, long long has_weights,
                   long long activation, long long loss, long long task, REAL* delta, double* losses, double* hits,
                   const long long* counter, long long step, long long rows, long long columns) {
