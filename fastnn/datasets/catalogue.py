@@ -1,7 +1,6 @@
 """The datasets by name: what they are, which files they consist of, where these are published."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 __all__ = ["DATASETS", "FILES", "MIRRORS", "TITLES", "FileEntry"]
 
@@ -27,17 +26,15 @@ class FileEntry:
         Its standard name, without ``.gz``.
     nbytes : int
         Its size unpacked.
-    sha256 : str
-        Digest, hexadecimal.
-    digest_of : {"content", "gzip"}
-        Whether the digest is of the unpacked content or of the gzip file as published.
+    sha256, gzip_sha256 : str
+        Digests, hexadecimal, of the unpacked content and of the gzip file that the mirrors have.
     """
 
     array: str
     name: str
     nbytes: int
     sha256: str
-    digest_of: Literal["content", "gzip"]
+    gzip_sha256: str
 
 
 _STANDARD = (
@@ -47,30 +44,39 @@ _STANDARD = (
     ("y_test", "t10k-labels-idx1-ubyte", 8 + 10_000),
 )
 
-# MNIST's mirrors differ in their gzip wrapping, so only the digest of the unpacked content is common to them.
-_MNIST_CONTENT = (
-    "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-)
+_SHA256 = {
+    "mnist": (
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+    "fashion-mnist": (
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    ),
+}
 
-# Fashion-MNIST's digests are published for the gzip files only (as MD5 in its README, as SHA-256 by several loaders),
-# and both mirrors serve those very files, so here the gzip file is what is checked.
-_FASHION_GZIP = (
-    "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-    "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
-    "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
-    "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
-)
+_GZIP_SHA256 = {
+    "mnist": (
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    ),
+    "fashion-mnist": (
+        "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+        "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+        "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+        "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+    ),
+}
 
 FILES: dict[str, tuple[FileEntry, ...]] = {
-    "mnist": tuple(
-        FileEntry(*standard, digest, "content") for standard, digest in zip(_STANDARD, _MNIST_CONTENT, strict=True)
-    ),
-    "fashion-mnist": tuple(
-        FileEntry(*standard, digest, "gzip") for standard, digest in zip(_STANDARD, _FASHION_GZIP, strict=True)
-    ),
+    name: tuple(FileEntry(*row, *two) for row, *two in zip(_STANDARD, _SHA256[name], _GZIP_SHA256[name], strict=True))
+    for name in _SHA256
 }
 
 # Tried in this order. Plain http is no weakness where it stands: every file is checked against its digest.

@@ -1,6 +1,5 @@
 """Folders of IDX files: which of the four are there, reading them, and telling one dataset from another by content."""
 
-import hashlib
 import os
 import re
 from pathlib import Path
@@ -9,11 +8,9 @@ import numpy as np
 
 from fastnn.datasets.catalogue import FILES, FileEntry
 from fastnn.datasets.idx import content_sha256, read_idx
-from fastnn.datasets.streams import open_regular
 from fastnn.errors import DatasetUnavailableError
 
-__all__ = ["IDX_NAME", "as_published", "find_files", "find_set", "is_published", "missing_files", "other_dataset",
-           "read_arrays"]  # fmt: skip
+__all__ = ["IDX_NAME", "as_published", "find_files", "find_set", "is_published", "missing_files", "read_arrays"]
 
 # As MNIST's names, with what a data set may put before them: emnist-letters-train-images-idx3-ubyte.gz.
 IDX_NAME = re.compile(
@@ -100,25 +97,6 @@ def read_arrays(files: dict[str, Path]) -> dict[str, np.ndarray]:
     return {key: read_idx(path) for key, path in files.items()}
 
 
-def is_published(path: Path, array: np.ndarray, entry: FileEntry) -> bool:
-    """Return whether `array`, read from `path`, is the published file `entry`, by digest."""
-    if entry.digest_of == "content":
-        return array.dtype == np.uint8 and content_sha256(array) == entry.sha256
-    file, _ = open_regular(path)
-    with file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
-
-
-def other_dataset(name: str, arrays: dict[str, np.ndarray]) -> str | None:
-    """Return which other dataset than `name` the training images are known to be, or None.
-
-    The datasets share their file names, so only the content tells them apart.
-    """
-    images = arrays["x_train"]
-    if images.dtype != np.uint8:
-        return None
-    for other, entries in FILES.items():
-        known = [entry.sha256 for entry in entries if entry.digest_of == "content" and entry.array == "x_train"]
-        if other != name and known and content_sha256(images) in known:
-            return other
-    return None
+def is_published(array: np.ndarray, entry: FileEntry) -> bool:
+    """Return whether `array` is the content of the published file `entry`, by digest."""
+    return array.dtype == np.uint8 and content_sha256(array) == entry.sha256

@@ -5,8 +5,6 @@ import os
 import warnings
 from pathlib import Path
 
-import numpy as np
-
 from fastnn.choices import check_choice
 from fastnn.datasets.catalogue import DATASETS, FILES, TITLES
 from fastnn.datasets.dataset import ARRAY_NAMES, Dataset, assemble
@@ -19,7 +17,6 @@ from fastnn.datasets.folders import (
     find_set,
     is_published,
     missing_files,
-    other_dataset,
     read_arrays,
 )
 from fastnn.datasets.npz import read_npz
@@ -108,8 +105,8 @@ def _load_published(name: str) -> Dataset:
         tried = "; ".join([*notes, f"no complete copy in the cache {folder}", f"download failed: {error}"])
         raise DatasetUnavailableError(
             f"{TITLES[name]} is not on this machine and cannot be downloaded. Tried: {tried}. "
-            f"Set {DATA_VARIABLE} to a folder with its four IDX files, or use the dataset 'digits', "
-            "which needs no network."
+            f"Put its four IDX files into {folder}, or set {DATA_VARIABLE} to a folder that has them, "
+            "or use the dataset 'digits', which needs no network."
         ) from error
     source = f"downloaded from {' and '.join(mirrors)} to {folder}" if mirrors else f"cache: {folder}"
     return assemble(name, arrays, source, folder)
@@ -136,21 +133,10 @@ def _search_data_dir(name: str, notes: list[str]) -> Dataset | None:
                 notes.append(f"{DATA_VARIABLE}: {folder} lacks {', '.join(missing)}")
             continue
         arrays = read_arrays(files)
-        if _is_right(name, files, arrays, by_digest=folder == root):
+        if all(is_published(arrays[entry.array], entry) for entry in FILES[name]):
             return assemble(name, arrays, f"{DATA_VARIABLE}: {folder}", folder)
         notes.append(f"{DATA_VARIABLE}: the files in {folder} are not the published {TITLES[name]} (digests differ)")
     return None
-
-
-def _is_right(name: str, files: dict[str, Path], arrays: dict[str, np.ndarray], by_digest: bool) -> bool:
-    """Tell whether files from the user's folder are dataset `name`.
-
-    MNIST always has to match by content. Fashion-MNIST's digests are of the gzip files as published, so a sub-folder
-    of its name may also hold them packed anew, as long as they are not another dataset.
-    """
-    if by_digest or all(entry.digest_of == "content" for entry in FILES[name]):
-        return all(is_published(files[entry.array], arrays[entry.array], entry) for entry in FILES[name])
-    return other_dataset(name, arrays) is None
 
 
 def _load_path(path: Path) -> Dataset:
