@@ -10,50 +10,21 @@ import functools
 import platform
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import scipy
 import scipy.linalg.blas as blas
 from fastnn.kernels import memory
 from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL
+from fastnn.kernels.numpy_operations import Scratch, add_multiple, scratch_like
+from fastnn.kernels.numpy_operations import load_activation as load_activation  # of the contract, as the next two are
+from fastnn.kernels.numpy_operations import load_loss as load_loss
+from fastnn.kernels.numpy_operations import load_optimizer as load_optimizer
 from fastnn.kernels.threads import limit_blas_threads
 
-from fastnn.operations import Activation, Loss, Optimizer
-from fastnn.operations.expressions import Program
-
 _GEMM = {np.dtype(np.float32): blas.sgemm, np.dtype(np.float64): blas.dgemm}
-_AXPY = {np.dtype(np.float32): blas.saxpy, np.dtype(np.float64): blas.daxpy}
 _CHUNK = 131_072  # parameters that an optimizer goes through at once: few enough for the cache
-
-
-class LoadedLoss(NamedTuple):
-    """A loss and the output activation that it follows."""
-
-    loss: Loss
-    output: Activation
-
-
-class LoadedOptimizer(NamedTuple):
-    """An optimizer's formula for a parameter that decays, and for one that does not."""
-
-    with_decay: Program
-    without_decay: Program
-
-
-# ---- operations -----------------------------------------------------------------------------------------------------
-
-
-def load_activation(activation: Activation, dtype: np.dtype) -> Activation:
-    return activation
-
-
-def load_loss(loss: Loss, output: Activation, dtype: np.dtype) -> LoadedLoss:
-    return LoadedLoss(loss, output)
-
-
-def load_optimizer(optimizer: Optimizer, dtype: np.dtype) -> LoadedOptimizer:
-    return LoadedOptimizer(optimizer.program, optimizer.program_without_decay)
 
 
 # ---- the batch ------------------------------------------------------------------------------------------------------
@@ -109,14 +80,7 @@ def dense(x, W, b, activation, z, a, team):
     _gemm(1.0, x, False, W, False, 0.0, z)
     if b.size:
         z += b
-    if activation.name == "softmax":
-        powers = team.scratch("powers", z.shape, np.float64)
-        np.subtract(z, z.max(axis=1, keepdims=True), out=powers, dtype=np.float64)
-        np.exp(powers, out=powers)  # at most 1: never an overflow
-        a[...] = powers
-        np.divide(a, powers.sum(axis=1, keepdims=True), out=a, casting="same_kind")
-    else:
-        activation.value_program.evaluate({"z": z}, (a,), ("z",), team.scratch_like(z))
+    activation.value((a,), team.scratch_like(z), z=z)
 
 
 def _gemm(alpha, A, transpose_a, B, transpose_b, beta, C):
@@ -133,25 +97,20 @@ def _gemm(alpha, A, transpose_a, B, transpose_b, beta, C):
 
 def loss_gradient(z, a, targets, sample_weight, loss, task, delta, losses, hits, step, team):
     best, (ones, starts) = a.argmax(axis=1), _rows(*a.shape, a.dtype)
-    of_log_probability = loss.loss.of == "log_probability"
-    if of_log_probability:  # log a_j = z_j - z_k + log a_k for any k: the largest has the most digits
+    if loss.of == "log_probability":  # log a_j = z_j - z_k + log a_k for any k: the largest has the most digits
         largest = best + starts
         top, log_top = z.reshape(-1).take(largest), np.log(a.reshape(-1).take(largest))
         z = np.subtract(z, top[:, None], out=team.scratch("log a", z.shape, z.dtype))
         z += log_top[:, None]
-    symbols = {"z": z, "a": a, "t": targets, "n": float(a.shape[1])}
-    values, gradient = loss.loss.program.evaluate(symbols, scratch=team.scratch_like(a))
+    values, gradient = loss.formula((), team.scratch_like(a), z=z, a=a, t=targets, n=float(a.shape[1]))
     row_loss = values.dot(ones)
-    if of_log_probability:
+    if loss.of == "log_probability":
         np.multiply(a, gradient.dot(ones)[:, None], out=delta)
         np.subtract(gradient, delta, out=delta)
-    elif loss.loss.of == "output" and loss.output.name == "softmax":  # J = diag(a) - a a'
-        np.subtract(gradient, np.einsum("ij,ij->i", gradient, a)[:, None], out=delta)
-        delta *= a
     else:
         delta[...] = gradient
-        if loss.loss.of == "output":
-            delta *= loss.output.derivative_program.evaluate({"z": z, "a": a}, scratch=team.scratch_like(a))[0]
+        if loss.of == "output":
+            loss.output.backward(delta, team.scratch_like(a), z, a)
 
     if task == CLASSIFICATION:
         row_hit = best == targets.argmax(axis=1)
@@ -179,7 +138,7 @@ def _rows(n: int, columns: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray
 
 def input_gradient(delta, W, activation, z, a, dX, team):
     _gemm(1.0, delta, False, W, True, 0.0, dX)
-    dX *= activation.derivative_program.evaluate({"z": z, "a": a}, scratch=team.scratch_like(a))[0]
+    activation.backward(dX, team.scratch_like(a), z, a)
 
 
 def dense_gradient(x, delta, dW, db, team):
@@ -192,7 +151,7 @@ def dense_sgd(x, delta, rates, step, weight_decay, W, b, team):
     rate = rates[step, 0]
     _gemm(-rate, x, True, delta, False, 1.0 - rate * weight_decay, W)
     if b.size:
-        _add(-rate, delta.sum(axis=0, out=team.scratch("sum", b.shape, b.dtype)), b)
+        add_multiple(b, -rate, delta.sum(axis=0, out=team.scratch("sum", b.shape, b.dtype)))
 
 
 # ---- optimizers -----------------------------------------------------------------------------------------------------
@@ -205,22 +164,15 @@ def clip(grads, max_norm, team):
 
 
 def apply_optimizer(params, grads, state, optimizer, rates, step, constants, weight_decay, n_weights, team):
-    symbols = {f"rates[{i}]": float(rate) for i, rate in enumerate(rates[step])}
-    symbols |= {f"constants[{i}]": float(constant) for i, constant in enumerate(constants)}
+    rates, constants, names = rates[step].tolist(), constants.tolist(), [f"s{i}" for i in range(len(state))]
     for begin, end, decay in ((0, n_weights, float(weight_decay)), (n_weights, params.size, 0.0)):
-        program = optimizer.with_decay if decay else optimizer.without_decay
-        names = ("p", *(f"s{i}" for i in range(len(state))))
+        formula = optimizer.with_decay if decay else optimizer.without_decay
         for start in range(begin, end, _CHUNK):
             part = slice(start, min(start + _CHUNK, end))
-            outs = [array[part] for array in (params, *state)]
-            values = symbols | dict(zip(names, outs, strict=True)) | {"g": grads[part], "decay": decay}
-            program.evaluate(values, outs, names, team.scratch_like(outs[0]))
-
-
-def _add(factor, x, y):
-    """``y += factor * x`` in one pass over flat arrays, without an intermediate result: BLAS's axpy."""
-    if y.size:
-        _AXPY[y.dtype](x, y, a=factor)
+            p, *states = (array[part] for array in (params, *state))
+            symbols = dict(zip(names, states, strict=True))
+            scratch = team.scratch_like(p)
+            formula((p, *states), scratch, p=p, g=grads[part], rates=rates, constants=constants, decay=decay, **symbols)
 
 
 # ---- the host's side ------------------------------------------------------------------------------------------------
@@ -271,7 +223,7 @@ class _Member:
 
     def __init__(self) -> None:
         self._arrays: dict[tuple[Any, ...], np.ndarray] = {}
-        self._numbered: dict[tuple[Any, ...], dict[int, np.ndarray]] = {}
+        self._numbered: dict[Any, Any] = {}
 
     def scratch(self, purpose: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """An array of undefined content; the same one for the same purpose, shape and dtype."""
@@ -280,18 +232,9 @@ class _Member:
             self._arrays[key] = memory.zeros(shape, dtype)
         return self._arrays[key]
 
-    def scratch_like(self, array: np.ndarray) -> Callable[[int, bool], np.ndarray]:
-        """Arrays of the shape of another for the steps of a formula, see `Program.evaluate`."""
-        shape, dtype = array.shape, array.dtype
-        there = self._numbered.setdefault((shape, dtype), {})
-
-        def scratch(number: int, of_booleans: bool) -> np.ndarray:
-            key = ~number if of_booleans else number
-            if key not in there:
-                there[key] = memory.zeros(shape, np.bool_ if of_booleans else dtype)
-            return there[key]
-
-        return scratch
+    def scratch_like(self, array: np.ndarray) -> Scratch:
+        """The scratch arrays of a formula for arrays like this one."""
+        return scratch_like(array, self._numbered)
 
 
 def prepare(function: Callable, call: tuple) -> None:

@@ -11,15 +11,14 @@ CUDA compiler get it as source text, for which all they have to supply are the f
 array([0.   , 1.762])
 """
 
-import functools
 import math
-import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 __all__ = [
+    "COMPARISONS",
     "CUDA",
     "FUNCTIONS",
     "PYTHON",
@@ -47,8 +46,8 @@ __all__ = [
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 _INFIX = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "greater": ">", "less": "<"}
-_COMPARISONS = ("greater", "less")
-_FUNCTIONS: dict[str, Callable[..., float]] = {
+COMPARISONS = ("greater", "less")
+FUNCTIONS: dict[str, Callable[..., float]] = {
     "exp": math.exp,
     "expm1": math.expm1,
     "log": math.log,
@@ -62,15 +61,14 @@ _FUNCTIONS: dict[str, Callable[..., float]] = {
     "maximum": max,
     "minimum": min,
 }
-FUNCTIONS = tuple(_FUNCTIONS)
-"""What a compiler of the text has to supply under these names with ``f_`` before them, for its real types."""
+"""Of numbers; what a compiler of the text has to supply under these names with ``f_`` before them."""
 
 
 def _binary(operation: str, swapped: bool = False) -> Callable[["Expression", "Value"], "Expression"]:
     def apply(self: "Expression", other: "Value") -> Any:
         if operation == "multiply" and not isinstance(other, Expression) and other == 0:
             return 0.0  # as weight decay is, of what has none
-        if operation == "add" and not isinstance(other, Expression) and other == 0:
+        if not isinstance(other, Expression) and (operation, float(other)) in (("add", 0.0), ("multiply", 1.0)):
             return self
         return Expression(operation, (other, self) if swapped else (self, other))
 
@@ -111,7 +109,7 @@ def _function(name: str) -> Callable[..., Value]:
     def apply(*operands: Value) -> Value:
         if any(isinstance(operand, Expression) for operand in operands):
             return Expression(name, operands)
-        return _FUNCTIONS[name](*operands)
+        return FUNCTIONS[name](*operands)
 
     apply.__name__, apply.__doc__ = name, f"The function {name} of numbers or symbols."
     return apply
@@ -159,18 +157,6 @@ PYTHON = Dialect("{} = {}", "real({})", "real({})", "({1} if {0} else {2})")
 CUDA = Dialect("const auto {} = {};", "(Real){}", "{}", "({0} ? {1} : {2})")
 
 
-class _Plan(NamedTuple):
-    """How numpy executes a program: on a list of registers, which hold constants, symbols and the results of steps."""
-
-    constants: list[Any]  # the registers at the beginning
-    symbols: list[tuple[str, int]]
-    # Function, registers of the operands and of the result, and where that goes: the number of a scratch array, or ~i
-    # for result i in its own place, if nothing reads later what it overwrites; None if it is uniform. And whether it is
-    # an array of booleans.
-    steps: list[tuple[Callable[..., Any], tuple[int, ...], int, int | None, bool]]
-    results: list[int]
-
-
 class Program:
     """A traced formula.
 
@@ -185,7 +171,6 @@ class Program:
     """
 
     def __init__(self, values: Iterable[Value]) -> None:
-        self._plans: dict[tuple[str, ...], _Plan] = {}
         self.symbols: dict[str, bool] = {}
         self.steps: dict[str, Step] = {}
         known: dict[Step, str] = {}
@@ -238,85 +223,13 @@ class Program:
 
     # ---- on numpy's arrays ----
 
-    def evaluate(
-        self,
-        values: Mapping[str, Any],
-        outs: Sequence[Array] = (),
-        over: tuple[str, ...] = (),
-        scratch: Callable[[int, bool], Array] | None = None,
-    ) -> list[Any]:
-        """The results for arrays of one shape and dtype, and floats for uniform symbols.
-
-        Parameters
-        ----------
-        values : mapping of str to array or float
-        outs : sequence of arrays
-            Where the results are to be, if they are not to be new arrays.
-        over : tuple of str
-            For each of `outs` the symbol whose values may lie in the same memory, and are overwritten then.
-        scratch : callable, or None
-            ``scratch(number, of_booleans)`` gives an array of that shape, the same each time, for intermediate results
-            and for those that have no place in `outs`. None: they are allocated.
-        """
-        plan = self._plan(over)
-        registers = plan.constants.copy()
-        for name, register in plan.symbols:
-            registers[register] = values[name]
-        for function, operands, target, place, of_booleans in plan.steps:
-            arguments = [registers[operand] for operand in operands]
-            if place is None or (scratch is None and place >= 0):
-                registers[target] = function(*arguments)
-            else:
-                out = outs[~place] if place < 0 else scratch(place, of_booleans)  # type: ignore[misc]  # not None here
-                registers[target] = function(*arguments, out=out)
-        results = [registers[register] for register in plan.results]
-        for out, result in zip(outs, results, strict=False):
-            if result is not out:
-                out[...] = result
-        return results
-
-    def _plan(self, over: tuple[str, ...]) -> "_Plan":
-        if over not in self._plans:
-            constants = {value for step in self.steps.values() for value in step.operands if isinstance(value, float)}
-            constants |= {value for value in self.results if isinstance(value, float)}
-            names: list[Any] = [*constants, *self.symbols, *self.steps]
-            register = {name: i for i, name in enumerate(names)}
-            last_uses, places, free = self._last_uses(), dict[str, int](), list[int]()
-            steps = []
-            for name, step in self.steps.items():
-                place: int | None = None
-                function: Callable[..., Any] = _uniform_function(step.operation)
-                if not step.uniform:
-                    function = _array_function(step.operation)
-                    place = self._place_of_result(name, over)
-                    if place is None:
-                        place = places[name] = free.pop() if free else len(set(places.values()))
-                operands = tuple(register[operand] for operand in step.operands)
-                steps.append((function, operands, register[name], place, step.operation in _COMPARISONS))
-                free += [places[operand] for operand in last_uses[name] if operand in places]
-            self._plans[over] = _Plan(
-                [*constants, *[None] * (len(names) - len(constants))],
-                [(name, register[name]) for name in self.symbols],
-                steps,
-                [register[result] for result in self.results],
-            )
-        return self._plans[over]
-
-    def _place_of_result(self, name: str, over: tuple[str, ...]) -> int | None:
-        if name not in self.results[: len(over)]:
-            return None
-        number = self.results.index(name)
-        names = list(self.steps)
-        later = [self.steps[other].operands for other in names[names.index(name) + 1 :]]
-        return None if any(over[number] in operands for operands in later) else ~number
-
-    def _last_uses(self) -> dict[str, list[str]]:
-        """For each step, the names of what nobody needs after it."""
-        needed, ends = set(self.results), {}
-        for name, step in reversed(self.steps.items()):
-            ends[name] = [operand for operand in set(step.operands) - needed if isinstance(operand, str)]
-            needed |= set(step.operands)
-        return ends
+    def evaluate(self, values: Mapping[str, Any]) -> list[Any]:
+        """The results, a step at a time: for arrays of one shape, and numbers for uniform symbols."""
+        known: dict[str | float, Any] = dict(values)
+        for name, step in self.steps.items():
+            function = _array_function(step.operation)
+            known[name] = function(*(known.get(operand, operand) for operand in step.operands))
+        return [known.get(result, result) for result in self.results]
 
 
 def trace(formula: Callable[..., Any], symbols: Iterable[Any]) -> Program:
@@ -325,34 +238,10 @@ def trace(formula: Callable[..., Any], symbols: Iterable[Any]) -> Program:
     return Program(values if isinstance(values, tuple) else (values,))
 
 
-def _uniform_function(operation: str) -> Callable[..., float]:
-    names = {"subtract": "sub", "multiply": "mul", "divide": "truediv", "greater": "gt", "less": "lt"}
-    if operation == "where":
-        return lambda condition, x, y: x if condition else y
-    return _FUNCTIONS[operation] if operation in _FUNCTIONS else getattr(operator, names.get(operation, operation))
-
-
-@functools.cache
-def _array_function(operation: str) -> Callable[..., Array]:
+def _array_function(operation: str) -> Callable[..., Any]:
     if operation in ("sigmoid", "normal_cdf"):
         import scipy.special  # heavy, and not needed where nothing is computed
 
-        functions: dict[str, Callable[..., Array]] = {"sigmoid": scipy.special.expit, "normal_cdf": scipy.special.ndtr}
-        return functions[operation]
-    function: Callable[..., Array] = _select if operation == "where" else getattr(np, operation)
+        return {"sigmoid": scipy.special.expit, "normal_cdf": scipy.special.ndtr}[operation]
+    function: Callable[..., Any] = getattr(np, operation)
     return function
-
-
-def _select(condition: Array, x: Any, y: Any, out: Array | None = None) -> Array:
-    """``x`` where the condition holds, else ``y``; of two numbers by arithmetic, which is several times as fast."""
-    if out is None:
-        chosen: Array = np.where(condition, x, y)
-        return chosen
-    if isinstance(x, float) and isinstance(y, float):
-        np.copyto(out, condition)
-        if (x, y) != (1.0, 0.0):
-            out *= x - y
-            out += y
-    else:
-        out[...] = np.where(condition, x, y)
-    return out

@@ -203,8 +203,8 @@ class RMSprop(Optimizer):
 
     def update(self, p: Value, g: Value, state: Values, rates: Values, decay: Value) -> Values:
         g = g + decay * p
-        mean_square = self.rho * state[0] + (1 - self.rho) * g * g
-        return p - rates[0] * g / (sqrt(mean_square) + self.epsilon), mean_square
+        mean_square = self.rho * state[0] + (1 - self.rho) * (g * g)
+        return p - rates[0] * (g / (sqrt(mean_square) + self.epsilon)), mean_square
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ class Adagrad(Optimizer):
     def update(self, p: Value, g: Value, state: Values, rates: Values, decay: Value) -> Values:
         g = g + decay * p
         sum_of_squares = state[0] + g * g
-        return p - rates[0] * g / (sqrt(sum_of_squares) + self.epsilon), sum_of_squares
+        return p - rates[0] * (g / (sqrt(sum_of_squares) + self.epsilon)), sum_of_squares
 
 
 @dataclass(frozen=True)
@@ -241,8 +241,8 @@ class Adam(Optimizer):
     def _step(self, p: Value, g: Value, state: Values, rates: Values) -> Values:
         rate, unbias1, unbias2 = rates
         mean = self.beta1 * state[0] + (1 - self.beta1) * g
-        mean_square = self.beta2 * state[1] + (1 - self.beta2) * g * g
-        return p - rate * unbias1 * mean / (sqrt(mean_square * unbias2) + self.epsilon), mean, mean_square
+        mean_square = self.beta2 * state[1] + (1 - self.beta2) * (g * g)
+        return p - rate * unbias1 * (mean / (sqrt(mean_square * unbias2) + self.epsilon)), mean, mean_square
 
     def corrections(self, t: NDArray[np.floating[Any]]) -> tuple[NDArray[np.floating[Any]], ...]:
         """What undoes the bias of the zero start, for the mean and for the mean square."""
@@ -267,9 +267,9 @@ class NAdam(Adam):
         rate, ahead, now, unbias2 = rates
         g = g + decay * p
         mean = self.beta1 * state[0] + (1 - self.beta1) * g
-        mean_square = self.beta2 * state[1] + (1 - self.beta2) * g * g
+        mean_square = self.beta2 * state[1] + (1 - self.beta2) * (g * g)
         step = (self.beta1 * ahead) * mean + ((1 - self.beta1) * now) * g
-        return p - rate * step / (sqrt(mean_square * unbias2) + self.epsilon), mean, mean_square
+        return p - rate * (step / (sqrt(mean_square * unbias2) + self.epsilon)), mean, mean_square
 
     def corrections(self, t: NDArray[np.floating[Any]]) -> tuple[NDArray[np.floating[Any]], ...]:
         """Those of the mean at the next step and at this one, and that of the mean square."""

@@ -59,7 +59,7 @@ def inspect_signatures(module, imported=()):
     """The same from the imported module, compiled functions among them; `imported` may come from its siblings."""
     signatures = {}
     for name, value in vars(module).items():
-        function = getattr(value, "py_func", value)  # numba's dispatchers keep the function that they compile
+        function = inspect.unwrap(getattr(value, "py_func", value))  # of numba's dispatchers, and of caches
         if inspect.isfunction(function) and not name.startswith("_"):
             sibling = function.__module__.startswith(("fastnn.kernels.", "cuda_on_cpu")) and name in imported
             if function.__module__ == module.__name__ or sibling:

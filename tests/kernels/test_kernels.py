@@ -715,6 +715,7 @@ def test_record_says_whose_derivative_needs_z(name):
     record = ACTIVATIONS[name]
     delta, W, a, out = np.ones((2, 3)), np.ones((4, 3)), np.full((2, 4), 0.5), np.empty((2, 4))
     [team] = numpy_kernels.make_team(1, [4, 3], 2, np.dtype(np.float64), None)
+    activation = numpy_kernels.load_activation(record, np.dtype(np.float64))
     with np.errstate(invalid="ignore"):
-        numpy_kernels.input_gradient(delta, W, record, np.full((2, 4), np.nan), a, out, team)
+        numpy_kernels.input_gradient(delta, W, activation, np.full((2, 4), np.nan), a, out, team)
     assert np.isnan(out).any() == record.needs_z
