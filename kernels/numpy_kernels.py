@@ -165,7 +165,8 @@ def clip(grads, max_norm, team):
 
 def apply_optimizer(params, grads, state, optimizer, rates, step, constants, weight_decay, n_weights, team):
     rates, constants, names = rates[step].tolist(), constants.tolist(), [f"s{i}" for i in range(len(state))]
-    for begin, end, decay in ((0, n_weights, float(weight_decay)), (n_weights, params.size, 0.0)):
+    n_decaying = n_weights if weight_decay else 0
+    for begin, end, decay in ((0, n_decaying, float(weight_decay)), (n_decaying, params.size, 0.0)):
         formula = optimizer.with_decay if decay else optimizer.without_decay
         for start in range(begin, end, _CHUNK):
             part = slice(start, min(start + _CHUNK, end))
