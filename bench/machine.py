@@ -15,6 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from fastnn.threads import cpu_quota, usable_cores
+
 __all__ = [
     "cpu_model",
     "cpu_quota",
@@ -117,45 +119,6 @@ def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
         return match[1].strip()
     name = _output("sysctl", "-n", "machdep.cpu.brand_string") if sys.platform == "darwin" else None
     return name or platform.processor() or platform.machine()
-
-
-def usable_cores() -> int:
-    """Logical cores that this process may run on, its quota of time aside."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def cpu_quota(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> float | None:
-    """Cores' worth of time that the container grants, by its control groups and those above; None: no limit."""
-    found = [quota for folder in _control_groups(root, membership) if (quota := _quota(folder)) is not None]
-    return min(found, default=None)
-
-
-def _control_groups(root: Path, membership: Path) -> list[Path]:
-    """Folders that may hold a limit: a container often sees its own group as the root, whatever its path says."""
-    folders = {root, root / "cpu"}
-    try:
-        lines = membership.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        group = root / ("cpu" if controllers else "") / path.lstrip("/")
-        folders |= {group, *group.parents}
-    return [folder for folder in folders if folder.is_relative_to(root)]
-
-
-def _quota(folder: Path) -> float | None:
-    """Of version 2, or else of version 1."""
-    try:
-        limit, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
-    except (OSError, ValueError):
-        try:
-            limit, period = ((folder / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
-        except OSError:
-            return None
-    return None if limit in ("max", "-1") else int(limit) / int(period)
 
 
 def load_average() -> list[float] | None:

@@ -16,6 +16,7 @@ from fastnn.datasets.folders import find_files, is_published
 from fastnn.datasets.idx import read_idx
 from fastnn.errors import DatasetUnavailableError, FileFormatError
 from fastnn.files import CACHE_VARIABLE
+from fastnn.optional import require
 
 if TYPE_CHECKING:
     import pooch
@@ -42,6 +43,8 @@ def obtain(name: str, folder: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     ------
     DatasetUnavailableError
         No mirror had a file, or the folder cannot be written; the message says what was tried.
+    MissingLibraryError
+        If pooch is needed and not installed.
     """
     entries = FILES[name]
     paths = {entry.array: folder / f"{entry.name}.gz" for entry in entries} | find_files(folder, entries)
@@ -63,8 +66,7 @@ def _read_published(path: Path, entry: FileEntry) -> np.ndarray | None:
 
 def _download(entries: Sequence[FileEntry], mirrors: Sequence[str], folder: Path) -> list[str]:
     """Download files; where one mirror fails, the next goes on. Returns the mirrors that had any."""
-    import pooch
-
+    pooch = require("pooch", "data")
     _check_writable(folder)
     registry = {f"{entry.name}.gz": entry.gzip_sha256 for entry in entries}
     most = {f"{entry.name}.gz": entry.nbytes + entry.nbytes // 100 + (1 << 16) for entry in entries}

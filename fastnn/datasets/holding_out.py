@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.errors import DataError
+from fastnn.optional import require
 
 __all__ = ["hold_out"]
 
@@ -28,11 +29,12 @@ def hold_out(
     ------
     DataError
         If there are too few samples for that.
+    MissingLibraryError
+        If scikit-learn is not installed.
     """
-    from sklearn.model_selection import train_test_split
-
+    split = require("sklearn.model_selection", "sklearn").train_test_split
     try:
-        parts = train_test_split(*arrays, test_size=float(fraction), random_state=seed, stratify=labels)
+        parts = split(*arrays, test_size=float(fraction), random_state=seed, stratify=labels)
     except (TypeError, ValueError) as error:
         raise DataError(
             f"cannot hold out a share of {fraction!r} of {len(arrays[0])} samples, of each class as much: {error} "

@@ -22,7 +22,7 @@ from fastnn.datasets.folders import (
 from fastnn.datasets.npz import read_npz
 from fastnn.datasets.streams import open_regular
 from fastnn.datasets.tables import is_table, read_tables
-from fastnn.errors import DatasetUnavailableError, FileFormatError
+from fastnn.errors import DatasetUnavailableError, FileFormatError, MissingLibraryError
 from fastnn.files import cache_dir
 
 __all__ = ["DATA_VARIABLE", "load"]
@@ -101,7 +101,7 @@ def _load_published(name: str) -> Dataset:
         raise DatasetUnavailableError(f"{TITLES[name]} is not on this machine: {error}") from error
     try:
         arrays, mirrors = obtain(name, folder)
-    except DatasetUnavailableError as error:
+    except (DatasetUnavailableError, MissingLibraryError) as error:
         tried = "; ".join([*notes, f"no complete copy in the cache {folder}", f"download failed: {error}"])
         raise DatasetUnavailableError(
             f"{TITLES[name]} is not on this machine and cannot be downloaded. Tried: {tried}. "

@@ -8,6 +8,7 @@ from fastnn.errors import DataError
 from fastnn.interchange.layers import build_network
 from fastnn.kernels.codes import MULTILABEL
 from fastnn.network import Network
+from fastnn.optional import require
 
 __all__ = ["from_sklearn"]
 
@@ -43,9 +44,8 @@ def from_sklearn(estimator: Any, **options: Any) -> Network:
     >>> bool(np.allclose(net.predict_proba(x), estimator.predict_proba(x)))
     True
     """
-    from sklearn.neural_network import MLPClassifier, MLPRegressor
-
-    if not isinstance(estimator, MLPClassifier | MLPRegressor):
+    theirs = require("sklearn.neural_network", "sklearn")
+    if not isinstance(estimator, theirs.MLPClassifier | theirs.MLPRegressor):
         remark = "; its network_ is a Network already" if hasattr(estimator, "network_") else ""
         raise DataError(
             f"expected an MLPClassifier or MLPRegressor of scikit-learn, got {type(estimator).__name__}{remark}"

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from fastnn.errors import DataError
 from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL
 from fastnn.operations import check_loss
+from fastnn.optional import require
 
 if TYPE_CHECKING:
     from fastnn.network import Network
@@ -174,10 +175,9 @@ def class_report(network: "Network", x: Any, y: Any, names: Sequence[str] | None
     <BLANKLINE>
     accuracy 66.67 % of 3 samples
     """
-    from sklearn.metrics import precision_recall_fscore_support
-
+    metrics = require("sklearn.metrics", "sklearn")
     found = predictions(network, x, y)
-    precision, recall, f1, support = precision_recall_fscore_support(
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(
         found.targets, found.predictions, labels=range(found.n_classes), zero_division=np.nan
     )
     accuracy = float(np.mean(found.targets == found.predictions))

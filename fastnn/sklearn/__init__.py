@@ -19,6 +19,10 @@ initial weights. What is different:
 - ``coefs_`` and ``intercepts_`` are copies: set them as a whole, ``clf.coefs_ = [...]``.
 """
 
-from fastnn.sklearn.perceptrons import MLPClassifier, MLPRegressor
+from fastnn.optional import require
+
+require("sklearn", "sklearn")
+
+from fastnn.sklearn.perceptrons import MLPClassifier, MLPRegressor  # noqa: E402  # says how to get scikit-learn first
 
 __all__ = ["MLPClassifier", "MLPRegressor"]

@@ -10,6 +10,7 @@ import numpy as np
 from fastnn.arguments import check_count
 from fastnn.choices import check_choice, parse_choice
 from fastnn.operations import OPTIMIZERS, Optimizer, check_loss
+from fastnn.optional import require
 from fastnn.presets import DEFAULTS
 from fastnn.schedules import as_schedule
 
@@ -43,8 +44,7 @@ def list_settings(
     >>> list_settings({"optimizer": ["sgd", "adam"], "momentum": [0.0, 0.9]})
     [{'optimizer': 'sgd', 'momentum': 0.0}, {'optimizer': 'adam'}, {'optimizer': 'sgd', 'momentum': 0.9}]
     """
-    from sklearn.model_selection import ParameterGrid, ParameterSampler
-
+    selection = require("sklearn.model_selection", "sklearn")
     fixed = fixed or {}
     spaces = [space] if isinstance(space, Mapping) else list(space)
     spaces = [{name: _check_values(name, values, random) for name, values in one.items()} for one in spaces]
@@ -57,9 +57,9 @@ def list_settings(
             raise ValueError(f"{name} is both swept and fixed: give it in one of the two")
     candidates: Iterable[dict[str, Any]]
     if random is None or check_count("random", random) >= _grid_size(spaces):
-        candidates = ParameterGrid(spaces)
+        candidates = selection.ParameterGrid(spaces)
     else:
-        candidates = ParameterSampler(spaces, random, random_state=seed)
+        candidates = selection.ParameterSampler(spaces, random, random_state=seed)
     full = [_without_strangers({**fixed, **candidate}) for candidate in candidates]
     for name in (*names, *fixed):
         if not any(name in one for one in full):
@@ -95,10 +95,9 @@ def _check_values(name: str, values: Any, random: int | None) -> Any:
 
 def _grid_size(spaces: Sequence[Mapping[str, Any]]) -> float:
     """Infinite where a value comes from a distribution."""
-    from sklearn.model_selection import ParameterGrid
-
+    grid = require("sklearn.model_selection", "sklearn").ParameterGrid
     sampled = any(isinstance(values, _Rounded) for one in spaces for values in one.values())
-    return float("inf") if sampled else len(ParameterGrid(spaces))
+    return float("inf") if sampled else len(grid(spaces))
 
 
 # ---- what a setting means -------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from fastnn.errors import DataError, DivergedError
 from fastnn.history import History
 from fastnn.many import train_many
 from fastnn.network import Network
+from fastnn.optional import require
 from fastnn.sweeps.hyperparameters import Space, list_settings, make_arguments
 from fastnn.sweeps.ranking import Row, Sweep, Trial
 from fastnn.threads import resolve_threads
@@ -236,10 +237,9 @@ def _is_interpreted(choice: BackendChoice, run: _Plan) -> bool:
 
 def _train_apart(runs: Sequence[_Plan], data: Mapping[str, Any], report: Report, *, jobs: int, threads: int) -> Trained:
     """Each in one of so many processes, to which joblib maps the data; one job stays in this process."""
-    from joblib import Parallel, delayed
-
-    parallel = Parallel(jobs, backend="loky", return_as="generator_unordered")
-    for row, network in parallel(delayed(_train)(run, data, threads) for run in runs):
+    joblib = require("joblib", "sklearn")
+    parallel = joblib.Parallel(jobs, backend="loky", return_as="generator_unordered")
+    for row, network in parallel(joblib.delayed(_train)(run, data, threads) for run in runs):
         assert network.history is not None
         report(network.history)
         yield row, network

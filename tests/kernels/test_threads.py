@@ -55,6 +55,15 @@ def test_the_default_is_what_this_process_may_use(monkeypatch, value):
     assert 1 <= resolve_threads(None) <= (os.cpu_count() or 1)
 
 
+@pytest.mark.parametrize(("quota", "expected"), [(None, 4), (8.0, 4), (1.5, 2), (0.5, 1)])
+def test_a_container_s_limit_is_no_more_threads(monkeypatch, quota, expected):
+    monkeypatch.delenv("FASTNN_NUM_THREADS", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("fastnn.threads.usable_cores", lambda: 4)
+    monkeypatch.setattr("fastnn.threads.cpu_quota", lambda: quota)
+    assert resolve_threads(None) == expected
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs CPU affinity")
 def test_the_default_respects_affinity():
     code = (
