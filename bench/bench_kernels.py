@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from fastnn.bench import jobs, kernel_calls
 from fastnn.bench.levels import DEEP, MIDDLE
 

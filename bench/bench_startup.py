@@ -9,9 +9,9 @@ import subprocess
 import sys
 
 import pytest
-from fastnn.bench import reference, startup
 
 import fastnn
+from fastnn.bench import reference, startup
 
 IMPORT = "import time; a = time.perf_counter(); import fastnn; print(time.perf_counter() - a)"
 

@@ -4,11 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
+
+import fastnn
 from fastnn.bench import reference
 from fastnn.bench.kernel_calls import TOLERANCES
 from fastnn.bench.levels import DEEP, MIDDLE, network_name
-
-import fastnn
 
 NETWORKS = pytest.mark.parametrize("sizes", [MIDDLE, DEEP], ids=network_name)
 BATCH_SIZES = pytest.mark.parametrize("batch_size", [64, pytest.param(256, marks=pytest.mark.full)])

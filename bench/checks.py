@@ -14,9 +14,8 @@ from collections.abc import Iterator
 from importlib import metadata
 from typing import NamedTuple
 
-from fastnn.bench import machine
-
 from fastnn.backends import IMPORT_FAILED, READY, WRONG_SETTING, BackendInfo, available_backends, resolve_backend
+from fastnn.bench import machine
 from fastnn.errors import BackendError, SettingError
 from fastnn.threads import resolve_threads
 

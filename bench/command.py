@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fastnn.bench.levels import LEVELS, SECTIONS, Level, parse_cases
-
 import fastnn
+from fastnn.bench.levels import LEVELS, SECTIONS, Level, parse_cases
 from fastnn.console import say
 from fastnn.datasets import DATASETS
 
@@ -64,7 +63,6 @@ def run(options: argparse.Namespace) -> int:
 def measure(options: argparse.Namespace) -> int:
     """Measure, write the report, say the same in ten lines."""
     from fastnn.bench.contenders import find_field
-
     from fastnn.commands.options import UsageError, load_dataset
     from fastnn.threads import resolve_threads
 
@@ -166,7 +164,6 @@ def check_folder(out: str | None) -> Path:
 def compare(options: argparse.Namespace) -> int:
     """``fastnn bench compare``."""
     from fastnn.bench import comparison
-
     from fastnn.commands.options import UsageError
 
     if len(options.files) != 2:

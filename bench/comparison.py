@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
+
+import fastnn
 from fastnn.bench import verdicts
 from fastnn.bench.machine import identity
 from fastnn.bench.report import formatting
 from fastnn.bench.report.results import read_results
 from fastnn.bench.report.schema import Results
 from fastnn.bench.verdicts import Launches
-
-import fastnn
 
 __all__ = ["Change", "changes", "run"]
 

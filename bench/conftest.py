@@ -11,12 +11,12 @@ import warnings
 from pathlib import Path
 
 import pytest
-from fastnn.bench import jobs, sections
-from fastnn.bench.harness import find_peak
-from fastnn.bench.trainers import Training, make_task, orders
 
 import fastnn
 from fastnn.backends import READY, available_backends, resolve_backend
+from fastnn.bench import jobs, sections
+from fastnn.bench.harness import find_peak
+from fastnn.bench.trainers import Training, make_task, orders
 from fastnn.threads import resolve_threads
 
 ROUNDS = {"small": {"min_rounds": 3, "max_time": 0.1}, "full": {"min_rounds": 5, "max_time": 0.5}}

@@ -4,13 +4,12 @@ import functools
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
-from fastnn.bench.levels import LEVELS, Level
-from fastnn.bench.trainers import Make, make_fastnn, make_jax, make_plain_numpy, make_sklearn, make_torch
-from fastnn.kernels.codes import PRECISIONS
-
 import fastnn
 from fastnn.backends import READY, available_backends, resolve_backend
+from fastnn.bench.levels import LEVELS, Level
+from fastnn.bench.trainers import Make, make_fastnn, make_jax, make_plain_numpy, make_sklearn, make_torch
 from fastnn.choices import check_choice
+from fastnn.kernels.codes import PRECISIONS
 
 __all__ = ["AGAIN", "PEERS", "YARDSTICK", "Contender", "Field", "find_field"]
 

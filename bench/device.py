@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+import fastnn
+from fastnn.backends import READY
 from fastnn.bench import jobs, verdicts
 from fastnn.bench.levels import SMALL, Case
 from fastnn.bench.sections import NO_TIME, TIMED, Setting, failure, gate_row
 from fastnn.bench.workers import LateError, RefusalError, WorkerError
-
-import fastnn
-from fastnn.backends import READY
 
 EPOCHS, CURVE_LIMIT, ACCURACY_LIMIT = 5, 1e-3, 0.1  # relative, and in percentage points
 MANY_LIMIT = 2.0  # times as long as one alone

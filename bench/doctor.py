@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import fastnn
 from fastnn.bench.checks import (
     PROBLEM,
     Finding,
@@ -29,8 +30,6 @@ from fastnn.bench.checks import (
 )
 from fastnn.bench.file_checks import check_caches, check_mnist
 from fastnn.bench.kernel_checks import check_kernels
-
-import fastnn
 
 __all__ = ["CHECKS", "add_options", "run"]
 

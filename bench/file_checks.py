@@ -5,9 +5,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fastnn.bench.checks import NOTE, OK, PROBLEM, Finding, one_line
-
 import fastnn
+from fastnn.bench.checks import NOTE, OK, PROBLEM, Finding, one_line
 from fastnn.errors import FastnnError
 from fastnn.files import CACHE_VARIABLE, cache_dir
 

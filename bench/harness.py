@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+
+from fastnn.backends import available_backends
 from fastnn.bench import device, sections
 from fastnn.bench.contenders import AGAIN, Field
 from fastnn.bench.levels import SECTIONS, Level
 from fastnn.bench.machine import environment
 from fastnn.bench.report.results import KIND, SCHEMA_VERSION
-
-from fastnn.backends import available_backends
 from fastnn.console import is_terminal, progress_bar
 from fastnn.datasets import Dataset
 

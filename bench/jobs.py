@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fastnn.bench import recipe, reference
-from fastnn.bench.levels import Case
-from fastnn.bench.trainers import LEARNING_RATE, Make, Task
 from threadpoolctl import threadpool_limits
 
 import fastnn
+from fastnn.bench import recipe, reference
+from fastnn.bench.levels import Case
+from fastnn.bench.trainers import LEARNING_RATE, Make, Task
 
 GATE_STEPS, GATE_SAMPLES = 2, 4  # mini-batches; mini-batches' worth of samples to choose from
 
@@ -172,9 +172,8 @@ def prepare_kernels(
     only: Any,
 ) -> list[dict[str, Any]]:
     """Kernels to time; what each of them is, how far off float64, and how often it is called in a sample."""
-    from fastnn.bench.kernel_calls import calls
-
     from fastnn.backends import resolve_backend
+    from fastnn.bench.kernel_calls import calls
 
     kernels = resolve_backend(backend).kernels
     known = kept.setdefault("kernels", [])

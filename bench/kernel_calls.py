@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
 from fastnn.bench import reference
 from fastnn.kernels.codes import CLASSIFICATION
 from fastnn.kernels.numpy_kernels import (
@@ -31,7 +32,6 @@ from fastnn.kernels.numpy_kernels import (
     input_gradient,
     loss_gradient,
 )
-
 from fastnn.operations import ACTIVATIONS, LOSSES, Activation, Optimizer
 from fastnn.operations.optimizers import SGD, Adam, RMSprop
 from fastnn.step import KERNELS, Data

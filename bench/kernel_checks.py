@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-from fastnn.bench.checks import OK, PROBLEM, Finding, ready_backends, with_type
-
 from fastnn.backends import resolve_backend
+from fastnn.bench.checks import OK, PROBLEM, Finding, ready_backends, with_type
 from fastnn.threads import resolve_threads
 
 SELF_CHECKS = (((33, 17, 10), 7), ((784, 128, 10), 64))  # layers and rows: no multiple of a vector; work for a team
@@ -36,7 +35,6 @@ def check_kernels() -> Iterator[Finding]:
 def _check_kernels(subject: str, kernels: ModuleType, options: dict[str, Any], remedy: str) -> Iterator[Finding]:
     """A line for each that is wrong, or one for all."""
     from fastnn.bench.kernel_calls import calls
-
     from fastnn.step import KERNELS
 
     seen, worst, problems = set(), (0.0, 0.0, 0.0), 0

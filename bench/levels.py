@@ -4,9 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from fastnn.kernels.codes import PRECISIONS
-
 from fastnn.choices import check_choice
+from fastnn.kernels.codes import PRECISIONS
 
 __all__ = ["DEEP", "LEVELS", "MIDDLE", "SECTIONS", "SMALL", "Case", "Level", "parse_cases"]
 

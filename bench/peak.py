@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numba
 import numpy as np
+
 from fastnn.kernels import memory, numba_simd
 
 _DEPTH, _REPEATS = 128, 20_000

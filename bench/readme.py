@@ -17,7 +17,6 @@ from fastnn.bench.report.schema import Results
 from fastnn.bench.report.sections import Bullets, Item, Table
 from fastnn.bench.report.writing import template
 from fastnn.bench.verdicts import SAME
-
 from fastnn.cli import exit_code
 from fastnn.plots.figures import THEMES, save_figure
 

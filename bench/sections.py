@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+
 from fastnn.bench import jobs, startup, verdicts
 from fastnn.bench.contenders import Contender, Field
 from fastnn.bench.levels import Case, Level
 from fastnn.bench.recipe import RECIPE, reaches
 from fastnn.bench.trainers import LEARNING_RATE, Task, make_fastnn, make_task, orders
 from fastnn.bench.workers import Crew, RefusalError, WorkerError
-from numpy.typing import NDArray
-
 from fastnn.datasets import Dataset
 
 # How far off float64 each quantity may be, relative to its largest value, by the precision of products, whose operands

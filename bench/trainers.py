@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from fastnn.bench import reference
 from numpy.typing import NDArray
 
 import fastnn
+from fastnn.bench import reference
 from fastnn.datasets import Dataset
 
 LEARNING_RATE = 0.1

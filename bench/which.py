@@ -41,9 +41,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """``fastnn which``."""
-    from fastnn.bench.contenders import find_field
-
     from fastnn.arguments import check_count, check_finite, check_sizes
+    from fastnn.bench.contenders import find_field
     from fastnn.commands.options import UsageError, parse_layers
     from fastnn.threads import resolve_threads
 

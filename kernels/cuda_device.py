@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from fastnn.kernels.cuda_source import Module
 
 from fastnn.errors import BackendError, DeviceMemoryError
+from fastnn.kernels.cuda_source import Module
 
 __all__ = [
     "Uploads",

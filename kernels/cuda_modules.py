@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from fastnn.kernels.codes import PRECISIONS
 from fastnn.kernels.cuda_source import Module, update_text
-
 from fastnn.operations import ACTIVATIONS, LOSSES, OPTIMIZERS, Optimizer
 from fastnn.operations.optimizers import SGD
 

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from fastnn.errors import BackendError
 from fastnn.kernels.cuda_device import asarray, load, multiprocessors, resident_blocks, shared_limit, to_numpy, zeros
 from fastnn.kernels.cuda_gathering import current
 from fastnn.kernels.cuda_modules import module
 from fastnn.kernels.cuda_stream import StreamedSamples
-
-from fastnn.errors import BackendError
 from fastnn.operations.optimizers import SGD
 
 __all__ = ["Launch", "find_obstacle", "run_together"]

@@ -11,7 +11,6 @@ from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
 from fastnn.kernels import codes
-
 from fastnn.operations import ACTIVATIONS, LOSSES, Optimizer
 from fastnn.operations.expressions import CUDA, Program
 

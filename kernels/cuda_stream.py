@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+
 from fastnn.kernels.cuda_device import Uploads, to_numpy, zeros
 
 __all__ = ["StreamedSamples"]

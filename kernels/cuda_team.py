@@ -10,14 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from fastnn.errors import BackendError, SettingError
 from fastnn.kernels.codes import GRADIENT_ONLY
 from fastnn.kernels.cuda_device import capture, load, multiprocessors, zeros
 from fastnn.kernels.cuda_gathering import current
 from fastnn.kernels.cuda_modules import Module, Product, choose_tile, module
 from fastnn.kernels.cuda_persistent import Launch, find_obstacle
 from fastnn.kernels.cuda_stream import StreamedSamples
-
-from fastnn.errors import BackendError, SettingError
 
 __all__ = ["Member", "asked_plan"]
 

@@ -13,6 +13,8 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from fastnn.errors import SettingError
 from fastnn.kernels.codes import PRECISIONS
 from fastnn.kernels.cuda_device import (  # noqa: F401 - some are functions of the contract as they are
     asarray,
@@ -33,8 +35,6 @@ from fastnn.kernels.cuda_source import code_of, update_text
 from fastnn.kernels.cuda_stream import StreamedSamples
 from fastnn.kernels.cuda_team import Member, asked_plan
 from fastnn.kernels.threads import limit_blas_threads
-
-from fastnn.errors import SettingError
 from fastnn.operations import ACTIVATIONS, LOSSES, Activation, Loss, Optimizer
 
 _WARPS = {"float": 32, "double": 16}  # of the one block that sums up the loss, at most

@@ -10,11 +10,12 @@ deep learning training", arXiv:1905.12322 (2019), section 3.
 """
 
 import numpy as np
-from fastnn.kernels.numba_cache import inline
-from fastnn.kernels.numba_simd import HOST, ROWS, VECTORS, Vectors, has_features, make_tile, turn_block
 from llvmlite import binding, ir
 from numba.core import types
 from numba.extending import intrinsic
+
+from fastnn.kernels.numba_cache import inline
+from fastnn.kernels.numba_simd import HOST, ROWS, VECTORS, Vectors, has_features, make_tile, turn_block
 
 LANES = 16
 _CHUNK = 256  # rows of A that are packed at a time

@@ -22,6 +22,8 @@ import llvmlite
 import numba
 import numpy as np
 import scipy
+
+from fastnn.errors import BackendError
 from fastnn.kernels import memory
 from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL
 from fastnn.kernels.numba_cache import compile, out_of_reach
@@ -34,8 +36,6 @@ from fastnn.kernels.numba_simd import HOST
 from fastnn.kernels.numba_team import Team, address_of, assemble, prefetch, share, wait
 from fastnn.kernels.numba_team import launch as launch  # of the contract, as `compile` is
 from fastnn.kernels.threads import limit_blas_threads
-
-from fastnn.errors import BackendError
 
 _SEGMENTS = 64  # of the gradient, whoever sums them: so its norm does not depend on the size of the team
 _WORK = 500_000  # multiply-adds of a layer product that are worth another member: some 10 us

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-from fastnn.kernels.numba_cache import compile_for_c, inline, out_of_reach
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from fastnn.kernels.numba_cache import compile_for_c, inline, out_of_reach
 from fastnn.operations import Activation, Loss, Optimizer
 from fastnn.operations.expressions import FUNCTIONS, PYTHON, Program
 

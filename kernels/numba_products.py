@@ -16,14 +16,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from fastnn.kernels import numba_bf16, numba_blas, numba_simd
-from fastnn.kernels.numba_cache import compile_for_c, inline, out_of_reach
-from fastnn.kernels.numba_team import address_of
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
 from fastnn.errors import SettingError
+from fastnn.kernels import numba_bf16, numba_blas, numba_simd
+from fastnn.kernels.numba_cache import compile_for_c, inline, out_of_reach
+from fastnn.kernels.numba_team import address_of
 
 _SIGNATURE = types.void(*[types.float64] + [types.intp] * 6 + [types.float64] + [types.intp] * 7)
 _MODULES = {"simd": numba_simd, "blas": numba_blas}

@@ -16,12 +16,13 @@ import platform
 from typing import NamedTuple
 
 import numpy as np
-from fastnn.kernels.numba_cache import inline
-from fastnn.kernels.numba_team import prefetch
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
+
+from fastnn.kernels.numba_cache import inline
+from fastnn.kernels.numba_team import prefetch
 
 
 class Host(NamedTuple):

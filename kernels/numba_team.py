@@ -14,11 +14,12 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
-from fastnn.kernels.memory import zeros
-from fastnn.kernels.numba_cache import compile
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
+
+from fastnn.kernels.memory import zeros
+from fastnn.kernels.numba_cache import compile
 
 _SPINS = 2000  # some 40 us: longer than members of a team that all have a core ever differ
 _YIELDS = 20_000  # some 10 ms; who naps keeps the late one waiting in turn, once it has its core again

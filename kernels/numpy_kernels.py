@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import scipy
 import scipy.linalg.blas as blas
+
 from fastnn.kernels import memory
 from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL
 from fastnn.kernels.numpy_operations import Scratch, add_multiple, scratch_like

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.linalg.blas as blas
 import scipy.special
-from fastnn.kernels import memory
 
+from fastnn.kernels import memory
 from fastnn.operations import Activation, Loss, Optimizer
 from fastnn.operations.expressions import COMPARISONS, FUNCTIONS, PYTHON, Program, Step
 

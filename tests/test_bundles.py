@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
 from fastnn.kernels import cuda_source
 
 CODE = """

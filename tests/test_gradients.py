@@ -14,11 +14,11 @@ import types
 import numpy as np
 import pytest
 import reference
-from fastnn.kernels import numpy_kernels
-from fastnn.kernels.contract import KERNELS
 
 import fastnn
 from fastnn import Network
+from fastnn.kernels import numpy_kernels
+from fastnn.kernels.contract import KERNELS
 from fastnn.operations import ACTIVATIONS, LOSSES, hidden_activations
 
 N_SAMPLES = 9

@@ -9,11 +9,11 @@ import time
 
 import numba
 import pytest
-from fastnn.kernels.numba_cache import out_of_reach
 from numba.core import types
 from numba.core.event import Listener, install_listener
 
 from fastnn.interruption import Interruption, look_for_interruption
+from fastnn.kernels.numba_cache import out_of_reach
 
 
 def test_a_thread_ends_when_it_looks():

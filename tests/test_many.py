@@ -13,10 +13,10 @@ import joblib
 import numpy as np
 import pytest
 from cuda_on_cpu import on_cpu_only
-from fastnn.kernels import cuda_gathering
 
 import fastnn
 from fastnn.interruption import Interruption
+from fastnn.kernels import cuda_gathering
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.integers(0, 256, (150, 20)).astype(np.uint8), RNG.integers(0, 4, 150)

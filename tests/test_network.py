@@ -7,10 +7,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL, REGRESSION
 
 import fastnn
 from fastnn import Network
+from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL, REGRESSION
 
 
 def blobs(n=100, n_in=12, n_out=3, dtype=np.float32, seed=0):

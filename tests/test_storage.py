@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors
-from fastnn.kernels import codes
 
 import fastnn
 from fastnn import FileFormatError, Network, load
+from fastnn.kernels import codes
 
 TINY = {"hidden": "tanh", "seed": 5, "backend": "numpy", "threads": 1}
 

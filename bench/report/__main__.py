@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fastnn.bench.report import load_results, table, write_report
-
 from fastnn.cli import exit_code
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fastnn.bench.report.formatting import case
 from fastnn.bench.report.results import ordered
 from fastnn.bench.report.schema import Case, Results
-
 from fastnn.optional import require_matplotlib
 from fastnn.plots.figures import SMALL, TEXT, Theme, dress, new_figure, plain
 

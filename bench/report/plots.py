@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from fastnn.bench.report.formatting import INTERVAL, case, si
 from fastnn.bench.report.plot_style import (
     WIDTH,
@@ -27,7 +28,6 @@ from fastnn.bench.report.results import cases, ordered
 from fastnn.bench.report.roofline_plot import roofline
 from fastnn.bench.report.schema import Case, Cell, Comparison, Results, Summary
 from fastnn.bench.verdicts import SAME
-
 from fastnn.plots.figures import TEXT, Theme, dress, legend, new_figure, plain
 
 if TYPE_CHECKING:

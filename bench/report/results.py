@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints, is_typeddict
 
 from fastnn.bench.report.schema import Case, Comparison, Results
-
 from fastnn.errors import FileFormatError
 
 KIND, SCHEMA_VERSION = "fastnn bench", 1

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from fastnn.bench.report.formatting import si
 from fastnn.bench.report.plot_style import WIDTH, legend_columns, log_marks, note, style, themed
 from fastnn.bench.report.results import ordered
 from fastnn.bench.report.schema import Kernel, Results
-
 from fastnn.plots.figures import SMALL, Theme, dress, legend, new_figure, plain
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ from fastnn.bench.report.findings import title
 from fastnn.bench.report.results import clean, complete
 from fastnn.bench.report.schema import Results
 from fastnn.bench.report.sections import make_sections
-
 from fastnn.errors import FastnnError, MissingLibraryError
 from fastnn.optional import require, require_matplotlib
 from fastnn.plots.figures import THEMES

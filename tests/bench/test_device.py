@@ -15,14 +15,14 @@ import types
 
 import numpy as np
 import pytest
+
+import fastnn
+from fastnn import backends
 from fastnn.bench import contenders, device, harness, jobs, levels, machine, recipe, sections, trainers
 from fastnn.bench.contenders import Contender
 from fastnn.bench.levels import Case
 from fastnn.bench.report import plots, write_report
 from fastnn.bench.workers import LateError, RefusalError, WorkerError
-
-import fastnn
-from fastnn import backends
 from fastnn.cli import main
 from fastnn.presets import PRESETS
 

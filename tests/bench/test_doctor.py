@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastnn.bench import checks, doctor, file_checks, kernel_checks, machine
-from fastnn.bench.checks import NOTE, OK, PROBLEM, Finding
-from fastnn.kernels import numpy_kernels
 
 from fastnn import backends
 from fastnn.backends import READY, BackendInfo
+from fastnn.bench import checks, doctor, file_checks, kernel_checks, machine
+from fastnn.bench.checks import NOTE, OK, PROBLEM, Finding
 from fastnn.cli import main
 from fastnn.files import CACHE_VARIABLE
+from fastnn.kernels import numpy_kernels
 from fastnn.step import KERNELS
 
 ROOT = Path(__file__).parents[2]

@@ -22,15 +22,15 @@ import joblib
 import low_precision
 import numpy as np
 import pytest
-from fastnn.bench import command, contenders, jobs, levels, readme, reference, sections, trainers, which
-from fastnn.bench.levels import Case
-from fastnn.bench.report import plots
-from fastnn.bench.workers import Worker, WorkerError
 from threadpoolctl import threadpool_info
 
 import fastnn
 from fastnn import backends, measured
 from fastnn.backends import resolve_backend
+from fastnn.bench import command, contenders, jobs, levels, readme, reference, sections, trainers, which
+from fastnn.bench.levels import Case
+from fastnn.bench.report import plots
+from fastnn.bench.workers import Worker, WorkerError
 from fastnn.cli import main
 from fastnn.files import CACHE_VARIABLE
 from fastnn.step import KERNELS
@@ -227,9 +227,8 @@ def test_the_gate_lets_backends_pass(backend):
 )
 def test_the_gate_rejects_each_wrong_kernel(monkeypatch, kernel, quantities):
     """A kernel whose every result is a thousandth too large."""
-    from fastnn.kernels import numpy_kernels
-
     from fastnn import step
+    from fastnn.kernels import numpy_kernels
 
     right = getattr(numpy_kernels, kernel)
     place = {"dense": -2, "dense_gradient": 2, "dense_sgd": 5, "input_gradient": 5, "gather": 6}[kernel]

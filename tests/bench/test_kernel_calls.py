@@ -12,9 +12,9 @@ from pathlib import Path
 import low_precision
 import numpy as np
 import pytest
+
 from fastnn.bench import kernel_calls
 from fastnn.kernels import numpy_kernels
-
 from fastnn.step import KERNELS
 from fastnn.threads import resolve_threads
 

@@ -9,10 +9,10 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
-from fastnn.bench import machine
 
 from fastnn import backends
 from fastnn.backends import READY, BackendInfo
+from fastnn.bench import machine
 
 PARTS = {"platform", "python", "cpu", "cores", "memory", "threads", "blas", "device", "versions", "commit", "date"}
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 from bench_results import SPEED, make_results, only
+
+import fastnn
 from fastnn.bench import report
 from fastnn.bench.report import __main__ as report_again
 from fastnn.bench.report import findings, formatting, plots, roofline_plot, sections, terminal
 from fastnn.bench.report.plot_style import style
 from fastnn.bench.report.results import complete, measured_peaks
-
-import fastnn
 from fastnn.plots.figures import THEMES
 
 for _name in ("matplotlib", "jinja2"):

@@ -7,10 +7,10 @@ import threading
 import low_precision
 import numpy as np
 import pytest
-from fastnn.bench import jobs, peak, reference, sections, trainers
 
 import fastnn
 from fastnn import backends
+from fastnn.bench import jobs, peak, reference, sections, trainers
 
 SIZES, BATCH_SIZE = (784, 12, 10), 64
 FIRST = sections.FIRST

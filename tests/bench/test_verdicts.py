@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from fastnn.bench import verdicts
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastnn.kernels.codes import MULTILABEL, REGRESSION
 
 import fastnn
 from fastnn import DataError, FileFormatError, Network, interchange
 from fastnn.cli import main
 from fastnn.commands import convert
 from fastnn.commands.options import UsageError
+from fastnn.kernels.codes import MULTILABEL, REGRESSION
 from fastnn.operations import hidden_activations, output_activations
 
 X = np.random.default_rng(0).random((7, 6))

@@ -10,12 +10,12 @@ import types
 from pathlib import Path
 
 import pytest
-from fastnn.kernels import numpy_kernels
-from fastnn.kernels.contract import KERNELS, Kernels
 
 import fastnn
 from fastnn import backends, step
 from fastnn.errors import BackendError
+from fastnn.kernels import numpy_kernels
+from fastnn.kernels.contract import KERNELS, Kernels
 
 FOLDER = Path(numpy_kernels.__file__).parent
 

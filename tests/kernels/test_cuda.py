@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import test_kernels as suite
 from cuda_on_cpu import on_cpu_only, on_cuda
-from fastnn.kernels import cuda_source, numpy_kernels
-from fastnn.kernels.contract import KERNELS
-from fastnn.kernels.cuda_modules import TILES, Product, all_modules, choose_tile
 
 import fastnn
 from fastnn import backends
 from fastnn.errors import SettingError
+from fastnn.kernels import cuda_source, numpy_kernels
+from fastnn.kernels.contract import KERNELS
+from fastnn.kernels.cuda_modules import TILES, Product, all_modules, choose_tile
 from fastnn.operations import ACTIVATIONS
 
 REAL = {"float": "float32", "double": "float64"}

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import require
+
 from fastnn.kernels.codes import PRECISIONS
 from fastnn.kernels.cuda_modules import REALS, TILES, Product, all_modules
 from fastnn.kernels.cuda_source import Module

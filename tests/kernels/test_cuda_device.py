@@ -19,11 +19,11 @@ import fake_cupy
 import numpy as np
 import pytest
 from fake_cupy import Machine
-from fastnn.kernels.cuda_source import Module
 
 from fastnn import BackendError, DeviceMemoryError, available_backends, backends
 from fastnn.backends import IMPORT_FAILED, NO_DEVICE, NOT_INSTALLED, READY, resolve_backend
 from fastnn.cli import main
+from fastnn.kernels.cuda_source import Module
 
 HERE = Path(fake_cupy.__file__).parent
 LAYER = "fastnn.kernels.cuda_device"

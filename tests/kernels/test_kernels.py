@@ -13,12 +13,12 @@ import types
 import numpy as np
 import pytest
 import reference
-from fastnn.kernels import numpy_kernels
-from fastnn.kernels.codes import TASKS
-from fastnn.kernels.contract import KERNELS as CONTRACT
 from products import with_all_products
 
 import fastnn
+from fastnn.kernels import numpy_kernels
+from fastnn.kernels.codes import TASKS
+from fastnn.kernels.contract import KERNELS as CONTRACT
 from fastnn.operations import (
     ACTIVATIONS,
     LOSSES,

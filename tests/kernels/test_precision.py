@@ -4,9 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
-from fastnn.kernels import numba_kernels
 
 import fastnn
+from fastnn.kernels import numba_kernels
 from fastnn.operations import ACTIVATIONS
 
 needs_bf16 = pytest.mark.skipif("bf16" not in numba_kernels.precisions(), reason="this CPU has no AVX512-BF16")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import guard_pages
 import pytest
+
 from fastnn.kernels import numba_kernels, numba_products, numba_simd
 
 FOLDER = Path(guard_pages.__file__).parent

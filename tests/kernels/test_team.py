@@ -11,10 +11,10 @@ import time
 import numba
 import numpy as np
 import pytest
-from fastnn.kernels import numba_kernels, numba_team
-from fastnn.kernels.numba_team import launch, share, wait
 
 from fastnn import SGD, Adam, AdamW, Network, RMSprop
+from fastnn.kernels import numba_kernels, numba_team
+from fastnn.kernels.numba_team import launch, share, wait
 
 pytestmark = [pytest.mark.parametrize("backend", ["numba"], indirect=True), pytest.mark.usefixtures("full_teams")]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.linalg.blas  # noqa: F401 - what has to be loaded to be counted
-from fastnn.kernels.threads import limit_blas_threads
 from products import with_all_products
 from threadpoolctl import ThreadpoolController
 
 from fastnn import Network
+from fastnn.kernels.threads import limit_blas_threads
 from fastnn.threads import resolve_threads
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -394,8 +394,9 @@ def test_numba_s_own_setting_is_left_alone():
 @pytest.mark.usefixtures("numba")
 def test_numba_s_own_setting_is_left_alone_while_kernels_are_made(monkeypatch):
     """Another thread may compile at the time what is somebody else's."""
-    from fastnn.kernels import numba_cache, numba_kernels
     from numba.core import config
+
+    from fastnn.kernels import numba_cache, numba_kernels
 
     seen = []
 

@@ -17,8 +17,9 @@ import resource
 import sys
 
 import numpy as np
-from fastnn.kernels import numba_products, numba_simd
 from numba.core import types
+
+from fastnn.kernels import numba_products, numba_simd
 
 DIMENSIONS = [1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 63]
 SAMPLE = 150  # of all combinations of three

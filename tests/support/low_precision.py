@@ -3,6 +3,7 @@
 import types
 
 import numpy as np
+
 from fastnn.kernels import numpy_kernels
 
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from fastnn.kernels import numpy_kernels
 
 REQUIRED = [name for name in os.environ.get("FASTNN_REQUIRE", "numpy,numba").split(",") if name]
