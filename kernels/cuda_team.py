@@ -2,7 +2,7 @@
 
 With "eager" each kernel is launched by the interpreter. With "graph" the launches of some mini-batches are recorded as
 a CUDA graph, and replayed for all others. With "persistent" one launch does them all, where the network is fit for it:
-see `cuda_persistent`. FASTNN_CUDA_PLAN chooses; unset, it is "persistent" where that can be and "graph" elsewhere.
+see `cuda_persistent`. FASTNN_CUDA_PLAN chooses; unset, `Member` does.
 """
 
 import os
@@ -101,8 +101,16 @@ class Member:
             self._rehearsing = False
 
     def _decide(self, called: tuple) -> str:
+        """The plan that was asked for; otherwise "persistent" where it can be had and is not slower than "graph".
+
+        Measured on a device, an epoch of 784-128-10 takes as long by either, and one of 784-512-512-512-10 takes 3.1
+        times as long by the persistent kernel. That kernel gains where several networks are trained side by side.
+        """
         if self._asked in ("eager", "graph") or not _trains(called):
             return "eager" if self._asked == "eager" else "graph"
+        layers = called[2]
+        if self._asked is None and len(layers.weights) > 2 and current() is None:
+            return "graph"
         obstacle = find_obstacle(self, *called[1:-1])
         if obstacle and self._asked == "persistent":
             raise BackendError(f"FASTNN_CUDA_PLAN=persistent cannot be had: {obstacle}")

@@ -170,13 +170,18 @@ def test_a_network_that_is_not_fit_says_why(backend, monkeypatch, why):
 
 
 @on_cuda
-def test_it_is_taken_where_it_can_be(backend, monkeypatch):
+@pytest.mark.parametrize("sizes", [[20, 4], [20, 16, 4], [20, 16, 8, 4]])
+def test_plan_by_default(backend, monkeypatch, sizes):
+    """A network alone takes it with one hidden layer at most, networks that are trained side by side all do."""
     monkeypatch.delenv("FASTNN_CUDA_PLAN")
-    x, y = make_data([20, 4])
-    net, history = train(backend, [20, 16, 4], x, y, epochs=1)
-    assert history.plan == "persistent"
+    x, y = make_data(sizes)
+    net, history = train(backend, sizes, x, y, epochs=1)
+    assert history.plan == ("graph" if len(sizes) > 3 else "persistent")
     assert set(net.evaluate(x, y)) == {"loss", "accuracy"}
     assert np.isfinite(net.gradients(x, y)[0])
+    together = [fastnn.Network(sizes, backend=backend, seed=seed) for seed in range(2)]
+    histories = fastnn.train_many(together, x, y, epochs=1, batch_size=16)
+    assert [history.plan for history in histories] == ["persistent"] * 2
 
 
 @on_cpu_only
