@@ -33,8 +33,8 @@ def train_many(
     """Train independent networks on the same data at the same time; each does as it would by `Network.fit` alone.
 
     On a CPU each has a core, or several where there are more cores than networks. On a GPU those that fit the plan
-    "persistent" share one launch, each on multiprocessors of its own. A network of more than one hidden layer has another
-    plan there than alone, "graph", and its result differs by rounding.
+    "persistent" share one launch, each on multiprocessors of its own. A network of more than one hidden layer would
+    take another plan by itself, "graph", whose results differ by rounding.
 
     Parameters
     ----------
