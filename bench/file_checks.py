@@ -73,8 +73,8 @@ def _find_mnist(folders: Sequence[Path], where: str) -> Finding:
     if not any(map(os.path.isdir, folders)):
         return Finding("MNIST", PROBLEM, f"{where}: there is no such folder", "correct or unset FASTNN_DATA_DIR")
     for folder in folders:
-        files = find_files(folder, FILES["mnist"])
-        if missing_files(files, FILES["mnist"]):
+        files = find_files(folder)
+        if missing_files(files):
             continue
         try:
             arrays = read_arrays(files)

@@ -6,9 +6,9 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import numpy.typing as npt
 
 from fastnn.console import is_terminal
 from fastnn.datasets.catalogue import FILES, MIRRORS, FileEntry
@@ -29,7 +29,7 @@ RETRIES = 1  # of a mirror that answered, if not with the file
 UNREACHABLE_MIRRORS = 2  # so many, and none before that had a file: there is no network
 
 
-def obtain(name: str, folder: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+def obtain(name: str, folder: Path) -> tuple[dict[str, npt.NDArray[Any]], list[str]]:
     """Read the files of dataset `name` from the cache `folder`, downloading those that are absent or damaged.
 
     Returns
@@ -47,7 +47,7 @@ def obtain(name: str, folder: Path) -> tuple[dict[str, np.ndarray], list[str]]:
         If pooch is needed and not installed.
     """
     entries = FILES[name]
-    paths = {entry.array: folder / f"{entry.name}.gz" for entry in entries} | find_files(folder, entries)
+    paths = {entry.array: folder / f"{entry.name}.gz" for entry in entries} | find_files(folder)
     arrays = {entry.array: _read_published(paths[entry.array], entry) for entry in entries}
     missing = [entry for entry in entries if arrays[entry.array] is None]
     mirrors = _download(missing, MIRRORS[name], folder) if missing else []
@@ -55,7 +55,7 @@ def obtain(name: str, folder: Path) -> tuple[dict[str, np.ndarray], list[str]]:
     return {key: fetched[key] if array is None else array for key, array in arrays.items()}, mirrors
 
 
-def _read_published(path: Path, entry: FileEntry) -> np.ndarray | None:
+def _read_published(path: Path, entry: FileEntry) -> npt.NDArray[Any] | None:
     """Read `path` if it is there and is the published file, else return None."""
     try:
         array = read_idx(path, limit_bytes=entry.nbytes)

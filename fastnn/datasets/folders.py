@@ -3,8 +3,10 @@
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastnn.datasets.catalogue import FILES, FileEntry
 from fastnn.datasets.idx import content_sha256, read_idx
@@ -18,19 +20,24 @@ IDX_NAME = re.compile(
 )
 
 
-def find_files(folder: Path, entries: tuple[FileEntry, ...]) -> dict[str, Path]:
-    """Return the path of each entry's file in `folder`, by array name; absent ones are left out.
+def find_files(folder: Path) -> dict[str, Path]:
+    """Return MNIST's files in a folder by array name; absent ones are left out.
 
     ``train-images-idx3-ubyte`` is also found as ``train-images.idx3-ubyte``, each with or without ``.gz``.
     """
-    found = {}
-    for entry in entries:
-        stem, _, rest = entry.name.partition("-idx")
-        for name in (entry.name, f"{entry.name}.gz", f"{stem}.idx{rest}", f"{stem}.idx{rest}.gz"):
-            if os.path.isfile(folder / name):
-                found[entry.array] = folder / name
-                break
-    return found
+    return _find_sets(folder).get("", {}) if os.path.isdir(folder) else {}
+
+
+def _find_sets(folder: Path) -> dict[str, dict[str, Path]]:
+    """The IDX files of a folder by array name, by what stands before MNIST's names; unpacked ones come first."""
+    sets: dict[str, dict[str, Path]] = {}
+    for path in sorted(folder.iterdir(), key=lambda path: (path.name.lower().endswith(".gz"), ".idx" in path.name)):
+        match = IDX_NAME.fullmatch(path.name)
+        if match and path.is_file():
+            split = "train" if match["split"].lower() == "train" else "test"
+            array = f"{'x' if match['kind'].lower() == 'images' else 'y'}_{split}"
+            sets.setdefault(match["set"], {}).setdefault(array, path)
+    return sets
 
 
 def find_set(folder: Path, wanted: str | None = None) -> tuple[str, dict[str, Path]]:
@@ -43,13 +50,7 @@ def find_set(folder: Path, wanted: str | None = None) -> tuple[str, dict[str, Pa
     DatasetUnavailableError
         If no data set is complete, or several are.
     """
-    sets: dict[str, dict[str, Path]] = {}
-    for path in sorted(folder.iterdir(), key=lambda path: (path.name.lower().endswith(".gz"), ".idx" in path.name)):
-        match = IDX_NAME.fullmatch(path.name)
-        if match and path.is_file() and wanted in (None, match["set"]):
-            split = "train" if match["split"].lower() == "train" else "test"
-            array = f"{'x' if match['kind'].lower() == 'images' else 'y'}_{split}"
-            sets.setdefault(match["set"], {}).setdefault(array, path)
+    sets = {name: files for name, files in _find_sets(folder).items() if wanted in (None, name)}
     complete = {name: files for name, files in sets.items() if len(files) == len(FILES["mnist"])}
     if "" in complete or len(complete) == 1:
         return ("", complete[""]) if "" in complete else complete.popitem()
@@ -59,14 +60,14 @@ def find_set(folder: Path, wanted: str | None = None) -> tuple[str, dict[str, Pa
             "images of the one that you want"
         )
     name, files = max(sets.items(), key=lambda item: len(item[1]), default=("", {}))
-    missing = ", ".join(name + standard for standard in missing_files(files, FILES["mnist"]))
+    missing = ", ".join(name + standard for standard in missing_files(files))
     raise DatasetUnavailableError(
         f"{folder}: expected the four IDX files of MNIST's names (with or without .gz), {missing} missing; "
         "add them or give another folder"
     )
 
 
-def as_published(name: str, arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
+def as_published(name: str, arrays: dict[str, npt.NDArray[Any]]) -> tuple[dict[str, npt.NDArray[Any]], str]:
     """Bring what a file name tells to be EMNIST into MNIST's form, and say so.
 
     Its pictures are stored column by column, and the labels of its letters begin at 1 [1]_.
@@ -87,16 +88,16 @@ def as_published(name: str, arrays: dict[str, np.ndarray]) -> tuple[dict[str, np
     return arrays, note
 
 
-def missing_files(found: dict[str, Path], entries: tuple[FileEntry, ...]) -> list[str]:
-    """Return the standard names of the entries that `found` lacks."""
-    return [entry.name for entry in entries if entry.array not in found]
+def missing_files(found: dict[str, Path]) -> list[str]:
+    """Return MNIST's names of the files that `found` lacks."""
+    return [entry.name for entry in FILES["mnist"] if entry.array not in found]
 
 
-def read_arrays(files: dict[str, Path]) -> dict[str, np.ndarray]:
+def read_arrays(files: dict[str, Path]) -> dict[str, npt.NDArray[Any]]:
     """Read every file of `files`; raises FileFormatError or DatasetUnavailableError."""
     return {key: read_idx(path) for key, path in files.items()}
 
 
-def is_published(array: np.ndarray, entry: FileEntry) -> bool:
+def is_published(array: npt.NDArray[Any], entry: FileEntry) -> bool:
     """Return whether `array` is the content of the published file `entry`, by digest."""
     return array.dtype == np.uint8 and content_sha256(array) == entry.sha256

@@ -1,27 +1,25 @@
 """The IDX format of MNIST: two zero bytes, a type code, the number of dimensions, their lengths, then the elements."""
 
-import contextlib
-import gzip
 import hashlib
+import math
 import os
 import struct
 import sys
-import zlib
-from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from fastnn.datasets.streams import DEFAULT_LIMIT_BYTES, Readable, check_unpacked_size, fill, open_regular, shape_bytes
-from fastnn.errors import DatasetUnavailableError, FileFormatError
+from fastnn.datasets.streams import DEFAULT_LIMIT_BYTES, Stream, check_unpacked_size, fill, opened
+from fastnn.errors import FileFormatError
 
 __all__ = ["content_sha256", "read_idx"]
 
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-_GZIP_MAGIC = b"\x1f\x8b"
 _MAX_DIMENSIONS = 32  # what every supported numpy can represent
 
 
-def read_idx(path: str | os.PathLike[str], limit_bytes: int = DEFAULT_LIMIT_BYTES) -> np.ndarray:
+def read_idx(path: str | os.PathLike[str], limit_bytes: int = DEFAULT_LIMIT_BYTES) -> npt.NDArray[Any]:
     """Read an IDX file, gzipped or not (told by its first bytes, not by its name).
 
     The elements are streamed straight into the array that is returned, so the peak memory is that one array and a
@@ -50,17 +48,24 @@ def read_idx(path: str | os.PathLike[str], limit_bytes: int = DEFAULT_LIMIT_BYTE
     ----------
     LeCun, Cortes, Burges: "The MNIST database of handwritten digits", section "File formats".
     """
-    file, size = open_regular(path)
-    with file, _reading(path):
-        packed = file.read(2) == _GZIP_MAGIC
-        file.seek(0)
-        if not packed:
-            return _read_stream(path, file, size, False, limit_bytes)
-        with gzip.GzipFile(fileobj=file) as stream:
-            return _read_stream(path, stream, size, True, limit_bytes)
+    with opened(path, "an intact IDX file, plain or gzip") as (stream, size):
+        dtype, shape = _read_header(path, stream)
+        content = math.prod(shape, start=dtype.itemsize)
+        check_unpacked_size(path, content, size, limit_bytes)
+        array = np.empty(shape, dtype)
+        done = fill(stream, array)
+    if done != content:
+        state = "truncated" if done < content else "followed by bytes that do not belong to it"
+        raise FileFormatError(
+            f"{path}: expected {content:,} bytes of elements for the shape {shape}, found "
+            f"{'' if done < content else 'at least '}{done:,}; the file is {state}: fetch it anew"
+        )
+    if dtype.itemsize > 1 and sys.byteorder == "little":
+        array.byteswap(inplace=True)  # in place: a second copy would double the peak memory
+    return array.view(dtype.newbyteorder("="))
 
 
-def content_sha256(array: np.ndarray) -> str:
+def content_sha256(array: npt.NDArray[np.uint8]) -> str:
     """SHA-256 (hex) of the unpacked IDX file that holds `array`, a C-contiguous uint8 array.
 
     It needs no second reading of the file: the header of an IDX file follows from the array.
@@ -70,37 +75,7 @@ def content_sha256(array: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-@contextlib.contextmanager
-def _reading(path: object) -> Iterator[None]:
-    """Turn what a damaged gzip file or a failing disk raises into the errors of this package."""
-    try:
-        yield
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise FileFormatError(
-            f"{path}: expected an intact gzip file, found a truncated or damaged one ({error}); fetch it anew"
-        ) from error
-    except (FileFormatError, DatasetUnavailableError):
-        raise
-    except OSError as error:
-        raise DatasetUnavailableError(f"cannot read {path}: {error.strerror or error}; check the disk") from error
-
-
-def _read_stream(path: object, stream: Readable, size: int, packed: bool, limit: int) -> np.ndarray:
-    dtype, shape, header = _read_header(path, stream)
-    content = shape_bytes(shape, dtype.itemsize)
-    check_unpacked_size(path, content, size, limit)
-    if not packed and size != header + content:
-        _refuse_length(path, shape, content, size - header)
-    array = np.empty(shape, dtype)
-    done = fill(stream, array)
-    # One byte further: it shows trailing bytes and, at the end of a gzip file, makes the CRC be checked.
-    excess = len(stream.read(1)) if done == content else 0
-    if done + excess != content:
-        _refuse_length(path, shape, content, done + excess)
-    return _to_native(array)
-
-
-def _read_header(path: object, stream: Readable) -> tuple[np.dtype, tuple[int, ...], int]:
+def _read_header(path: object, stream: Stream) -> tuple[np.dtype[Any], tuple[int, ...]]:
     start = stream.read(4)
     if len(start) < 4 or start[:2] != b"\0\0" or start[2] not in _DTYPES:
         found = f"the first bytes {start!r}" if start else "no content"
@@ -122,20 +97,4 @@ def _read_header(path: object, stream: Readable) -> tuple[np.dtype, tuple[int, .
     shape = struct.unpack(f">{dimensions}I", lengths)
     if 0 in shape:
         raise FileFormatError(f"{path}: expected at least one element, found the shape {shape}; fetch the file anew")
-    return np.dtype(_DTYPES[start[2]]), shape, 4 + len(lengths)
-
-
-def _refuse_length(path: object, shape: tuple[int, ...], content: int, found: int) -> None:
-    state = "truncated" if found < content else "followed by bytes that do not belong to it"
-    count = f"{found:,}" if found <= content else f"at least {found:,}"
-    raise FileFormatError(
-        f"{path}: expected {content:,} bytes of elements for the shape {shape}, found {count}; "
-        f"the file is {state}: fetch it anew"
-    )
-
-
-def _to_native(array: np.ndarray) -> np.ndarray:
-    native = array.dtype.newbyteorder("=")
-    if array.dtype.itemsize > 1 and sys.byteorder == "little":
-        array.byteswap(inplace=True)  # in place: a second copy would double the peak memory
-    return array.view(native)
+    return np.dtype(_DTYPES[start[2]]), shape

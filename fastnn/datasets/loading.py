@@ -20,7 +20,7 @@ from fastnn.datasets.folders import (
     read_arrays,
 )
 from fastnn.datasets.npz import read_npz
-from fastnn.datasets.streams import open_regular
+from fastnn.datasets.streams import opened
 from fastnn.datasets.tables import is_table, read_tables
 from fastnn.errors import DatasetUnavailableError, FileFormatError, MissingLibraryError
 from fastnn.files import cache_dir
@@ -126,8 +126,8 @@ def _search_data_dir(name: str, notes: list[str]) -> Dataset | None:
         notes.append(f"{DATA_VARIABLE}={chosen} is not a folder")
         return None
     for folder in (root / name, root):
-        files = find_files(folder, FILES[name])
-        missing = missing_files(files, FILES[name])
+        files = find_files(folder)
+        missing = missing_files(files)
         if missing:
             if folder == root or files:
                 notes.append(f"{DATA_VARIABLE}: {folder} lacks {', '.join(missing)}")
@@ -150,8 +150,7 @@ def _load_path(path: Path) -> Dataset:
         arrays, test_samples = read_tables(path)
         arrays, note = as_published(path.name, arrays)
         return assemble(path.name.split(".")[0], arrays, f"file: {path}, {test_samples}{note}", path)
-    file, _ = open_regular(path)
-    with file:
+    with opened(path, "a data file") as (file, _):
         start = file.read(4)
     if not start.startswith(b"PK") and path.suffix != ".npz":
         raise FileFormatError(

@@ -1,16 +1,21 @@
 """Reading files of unknown origin: only regular ones, and never more memory than the file itself can justify."""
 
+import contextlib
+import errno
+import gzip
 import os
 import stat
+from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from fastnn.errors import DatasetUnavailableError, FileFormatError
+from fastnn.errors import DatasetUnavailableError, FastnnError, FileFormatError
 
-__all__ = ["DEFAULT_LIMIT_BYTES", "Readable", "check_unpacked_size", "fill", "open_regular", "shape_bytes"]
+__all__ = ["DEFAULT_LIMIT_BYTES", "Stream", "check_unpacked_size", "fill", "opened"]
 
 DEFAULT_LIMIT_BYTES = 2 << 30
 
@@ -21,50 +26,50 @@ _DEFLATE_RATIO = 1032
 _PIECE_BYTES = 1 << 18
 
 
-class Readable(Protocol):
+class Stream(Protocol):
     """What a file, a gzip stream and a member of a zip file have in common."""
 
-    def read(self, size: int, /) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         """Return at most `size` bytes, none at the end."""
 
 
-def open_regular(path: str | os.PathLike[str]) -> tuple[BufferedReader, int]:
-    """Open a regular file for reading.
-
-    Returns
-    -------
-    file : binary file
-        Open at its beginning; the caller closes it.
-    size : int
-        Bytes in the file.
+@contextlib.contextmanager
+def opened(
+    path: str | os.PathLike[str], expected: str, remedy: str = "fetch it anew"
+) -> Iterator[tuple[gzip.GzipFile | BufferedReader, int]]:
+    """Open a regular file for reading, unpacked if it is gzip; yields it, and how many bytes the file itself has.
 
     Raises
     ------
     FileFormatError
-        `path` is a folder, a pipe or a device.
+        `path` is a folder, a pipe or a device; or the block raised whatever libraries raise over damaged bytes. Then
+        `expected` says what the file should be, and `remedy` what to do.
     DatasetUnavailableError
-        The file does not exist or may not be read.
+        The file does not exist, may not be read, or the disk fails.
     """
     try:
-        # The kind is asked before opening: opening a named pipe would wait for a writer for ever.
-        found = os.stat(path)
-        if stat.S_ISREG(found.st_mode):
-            return Path(path).open("rb"), found.st_size
-    except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
-        reason = getattr(error, "strerror", None) or error
-        raise DatasetUnavailableError(
-            f"cannot read {os.fspath(path)!r}: {reason}; give the path of a file that exists and that you may read"
+        found = os.stat(path)  # before opening: opening a named pipe would wait for a writer for ever
+        if not stat.S_ISREG(found.st_mode):
+            kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or device"
+            raise FileFormatError(f"{path}: expected a regular file, found {kind}; give the path of the data file")
+        with Path(path).open("rb") as file:
+            packed = file.peek(2)[:2] == b"\x1f\x8b"
+            with gzip.GzipFile(fileobj=file) if packed else contextlib.nullcontext(file) as stream:
+                yield stream, found.st_size
+    except (FastnnError, MemoryError):
+        raise
+    except Exception as error:  # no list is complete of what parsers raise over damaged bytes
+        # A damaged zip directory can send zipfile to before the file's beginning, and gzip's own have no number.
+        of_system = isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+        if of_system or "\0" in os.fspath(path):
+            reason = getattr(error, "strerror", None) or error
+            raise DatasetUnavailableError(
+                f"cannot read {os.fspath(path)!r}: {reason}; give the path of a file that exists and that you may read"
+            ) from error
+        words = f"{type(error).__name__}: {str(error)[:200]}"
+        raise FileFormatError(
+            f"{path}: expected {expected}, found a foreign or damaged one ({words}); {remedy}"
         ) from error
-    kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or device"
-    raise FileFormatError(f"{path}: expected a regular file, found {kind}; give the path of the data file itself")
-
-
-def shape_bytes(shape: tuple[int, ...], itemsize: int) -> int:
-    """Bytes of an array of `shape`, in Python integers so that no header can make the product overflow."""
-    total = itemsize
-    for length in shape:
-        total *= length
-    return total
 
 
 def check_unpacked_size(path: object, claimed: int, packed: int, limit: int) -> None:
@@ -84,14 +89,17 @@ def check_unpacked_size(path: object, claimed: int, packed: int, limit: int) -> 
         )
 
 
-def fill(stream: Readable, array: np.ndarray) -> int:
-    """Read from `stream` into the C-contiguous `array` until it is full or the stream ends; return the bytes read."""
+def fill(stream: Stream, array: npt.NDArray[Any]) -> int:
+    """Read from `stream` into the C-contiguous `array` until it is full or the stream ends.
+
+    Returns the bytes read, and one more if there are more. Reading that one makes gzip and zip check their digest.
+    """
     target = array.reshape(-1).view(np.uint8).data
     done = 0
     while done < len(target):
         piece = stream.read(min(_PIECE_BYTES, len(target) - done))
         if not piece:
-            break
+            return done
         target[done : done + len(piece)] = piece
         done += len(piece)
-    return done
+    return done + len(stream.read(1))

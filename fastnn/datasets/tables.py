@@ -1,25 +1,22 @@
 """Tables of comma-separated values: an image a row, its label and then its pixels, as pjreddie's and Kaggle's MNIST."""
 
-import contextlib
-import gzip
 import re
 import warnings
-import zlib
-from collections.abc import Iterator
-from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
 
 from fastnn.datasets.dataset import ARRAY_NAMES
 from fastnn.datasets.holding_out import hold_out
-from fastnn.datasets.streams import DEFAULT_LIMIT_BYTES, open_regular
-from fastnn.errors import DatasetUnavailableError, FileFormatError
+from fastnn.datasets.streams import DEFAULT_LIMIT_BYTES, opened
+from fastnn.errors import FileFormatError
 
 __all__ = ["is_table", "read_tables"]
 
 _LABEL_NAMES = ("label", "labels", "class", "target", "digit", "y")
 _HELD_OUT = 1 / 7  # of the samples, as MNIST's own 10,000 of 70,000
+_EXPECTED = "a table of two or more images, a row each of a label and pixels, all numbers and separated by commas"
+_REMEDY = "mend it, or give a folder of IDX files or an .npz file"
 
 
 def is_table(path: Path) -> bool:
@@ -56,7 +53,7 @@ def read_tables(path: Path) -> tuple[dict[str, np.ndarray], str]:
 
 def _read_table(path: Path) -> tuple[np.ndarray, np.ndarray | None, int]:
     """The images, the labels if there are any, and the number of columns."""
-    with _opened(path) as lines:
+    with opened(path, _EXPECTED, _REMEDY) as (lines, _):
         header = [
             cell.strip(' "\r\n\ufeff').lower() for cell in lines.readline(1 << 20).decode(errors="replace").split(",")
         ]
@@ -66,7 +63,7 @@ def _read_table(path: Path) -> tuple[np.ndarray, np.ndarray | None, int]:
         with warnings.catch_warnings(action="ignore"):  # of a table without rows, which is refused below
             values = np.loadtxt(lines, np.float32, delimiter=",", quotechar='"', ndmin=2, encoding="utf-8-sig")
     if len(values) < 2 or values.shape[1] < 2 or values.nbytes > DEFAULT_LIMIT_BYTES:
-        _refuse(path, f"one of shape {values.shape}")
+        raise FileFormatError(f"{path}: expected {_EXPECTED}; found one of shape {values.shape}; {_REMEDY}")
     labels = next((i for i, name in enumerate(header) if name in _LABEL_NAMES), None) if named else 0
     pixels: np.ndarray = values if labels is None else np.delete(values, labels, axis=1)
     as_bytes = pixels.clip(0, 255).astype(np.uint8)
@@ -78,32 +75,9 @@ def _read_table(path: Path) -> tuple[np.ndarray, np.ndarray | None, int]:
     return pixels, None if labels is None else values[:, labels], values.shape[1]
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[gzip.GzipFile | BufferedReader]:
-    """The unpacked lines; what is no table and what cannot be unpacked become this package's errors."""
-    file, _ = open_regular(path)
-    with file:
-        packed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        try:
-            with gzip.GzipFile(fileobj=file) if packed else contextlib.nullcontext(file) as lines:
-                yield lines
-        except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-            _refuse(path, f"something else ({str(error)[:200]})")
-        except OSError as error:
-            raise DatasetUnavailableError(f"cannot read {path}: {error.strerror or error}; check the disk") from error
-
-
 def _is_number(cell: str) -> bool:
     try:
         float(cell)
     except ValueError:
         return False
     return True
-
-
-def _refuse(path: Path, found: str) -> None:
-    raise FileFormatError(
-        f"{path}: expected a table of two or more images, a row each of a label and pixels, all numbers and separated "
-        f"by commas; found {found}; mend it, or give a folder of IDX files or an .npz file"
-    )
