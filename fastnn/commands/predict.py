@@ -16,7 +16,7 @@ from fastnn.errors import DataError, MissingLibraryError
 from fastnn.images import Sample, iterate_images
 from fastnn.images.explanations import Explanation
 from fastnn.images.folders import find_images
-from fastnn.images.ink import INKS
+from fastnn.images.preparation import INKS
 from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL
 from fastnn.network import Network, load
 

@@ -1,15 +1,21 @@
 """Ink on paper: which pixels of a picture are the strokes of a digit, whatever the colours and the light are."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
 
-from fastnn.choices import check_choice
 from fastnn.errors import DataError
 
-__all__ = ["INKS", "Ink", "find_ink"]
+__all__ = ["POLARITIES", "Ink", "find_ink"]
 
-INKS = ("auto", "dark", "light")
+Floats = npt.NDArray[np.floating[Any]]
+Mask = npt.NDArray[np.bool_]
+
+POLARITIES = ("dark", "light")
 
 _BLACK = 0.1  # added to what one divides by: there is noise in black, too
 _NOISY = 0.03  # standard deviation of the paper, as a share of it, from which on a picture is smoothed
@@ -21,6 +27,7 @@ _DOUBT = 0.3  # factor on the likeness to ink of what is that much
 _SPECK = 0.04  # of the largest stroke's area: less is no stroke
 _LINE_WIDTH = 1 / 50  # of the picture's longer side, at most: a ruled line, or that of a box
 _LINE_LENGTH = 0.6  # of the picture, at least
+_NEIGHBOURS = np.ones((3, 3))
 _CROP_PIXELS = 128 * 128  # in a smaller picture, strokes may be broad, and lie along the border
 
 
@@ -38,12 +45,12 @@ class Ink:
         How many seem to stand side by side.
     """
 
-    levels: np.ndarray
+    levels: Floats
     polarity: str
     digits: int
 
 
-def find_ink(colours: np.ndarray, ink: str = "auto") -> Ink:
+def find_ink(colours: Floats, polarities: Sequence[str] = POLARITIES) -> Ink:
     """Find the strokes of a picture, in the channel where they are sharpest.
 
     Strokes are narrow and long. A closing removes dark structures that are narrower than its window, an opening light
@@ -57,14 +64,13 @@ def find_ink(colours: np.ndarray, ink: str = "auto") -> Ink:
     ----------
     colours : numpy.ndarray
         (height, width, 1 or 3) float32 from 0 to 1.
-    ink : {"auto", "dark", "light"}
+    polarities : sequence of {"dark", "light"}
+        What the ink may be.
 
     Raises
     ------
     DataError
         If nothing looks like ink.
-    ValueError
-        If `ink` is none of the three.
 
     References
     ----------
@@ -81,9 +87,7 @@ def find_ink(colours: np.ndarray, ink: str = "auto") -> Ink:
     >>> found.levels.shape, found.polarity, found.digits
     ((100, 12), 'dark', 1)
     """
-    check_choice("ink", ink, INKS)
     grey = _without_lines(_denoise(_sharpest_channel(colours)))
-    polarities = INKS[1:] if ink == "auto" else (ink,)
     found = [strokes for polarity in polarities if (strokes := _find_strokes(grey, polarity))]
     if not found:
         raise DataError("nothing on it looks like ink: is it blank, or too faint?")
@@ -95,13 +99,13 @@ class _Strokes:
     """What would be ink if ink were of that polarity: where, (height, width) bool, and narrower than the window."""
 
     polarity: str
-    where: np.ndarray
+    where: Mask
     window: int
     noise: float
     likeness: float
 
 
-def _sharpest_channel(colours: np.ndarray) -> np.ndarray:
+def _sharpest_channel(colours: Floats) -> Floats:
     """(height, width): of red, green, blue and their mean the one with the greatest differences at edges."""
     if colours.shape[2] == 1:
         return colours[..., 0]
@@ -111,24 +115,20 @@ def _sharpest_channel(colours: np.ndarray) -> np.ndarray:
     return colours[..., int(np.argmax(edges))]
 
 
-def _denoise(grey: np.ndarray) -> np.ndarray:
-    from scipy import ndimage
-
+def _denoise(grey: Floats) -> Floats:
     return ndimage.gaussian_filter(grey, 1) if _noise(grey, "dark") > _NOISY else grey
 
 
-def _without_lines(grey: np.ndarray) -> np.ndarray:
+def _without_lines(grey: Floats) -> Floats:
     """The same without ruled lines, squares and boxes: what is straight, thin, and long compared with the picture.
 
     A line is filled with what is on both sides of it, paper or the stroke that it crosses. A single one that does not
     run from border to border may be a digit 1, and stays.
     """
-    from scipy import ndimage
-
     if grey.size < _CROP_PIXELS:
         return grey
     window = max(3, round(_LINE_WIDTH * max(grey.shape)))
-    for polarity in INKS[1:]:
+    for polarity in POLARITIES:
         floor = max(8 * _noise(grey, polarity), _LEAST_CONTRAST)
         across = [(window, 1), (1, window)]
         found = [_long_runs(_top_hat(grey, polarity, across[1 - axis]) > floor, axis) for axis in (1, 0)]
@@ -142,47 +142,40 @@ def _without_lines(grey: np.ndarray) -> np.ndarray:
     return grey
 
 
-def _long_runs(thin: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+def _long_runs(thin: Mask, axis: int) -> tuple[Mask, Floats]:
     """Straight runs along an axis, bridged where strokes cross them: where, and the share of the picture of each."""
-    from scipy import ndimage
 
-    def spread(runs: np.ndarray, length: int, *, closing: bool) -> np.ndarray:
-        length += 1 - length % 2
-        for filtered in (ndimage.maximum_filter1d, ndimage.minimum_filter1d)[:: 1 if closing else -1]:
-            runs = filtered(runs, length, axis=axis, mode="nearest")
-        return runs
+    def size(length: int) -> tuple[int, int]:
+        return (length | 1, 1) if axis == 0 else (1, length | 1)
 
     side = thin.shape[axis]
-    runs = spread(thin.astype(np.uint8), side // 16, closing=False)
-    labels, _ = ndimage.label(spread(runs, side // 2, closing=True), np.ones((3, 3)))
-    boxes = ndimage.find_objects(labels * runs)
-    lengths = np.array([0, *((box[axis].stop - box[axis].start) / side if box else 0 for box in boxes)])
+    runs = ndimage.grey_opening(thin.astype(np.uint8), size(side // 16), mode="nearest")
+    labels, _ = ndimage.label(ndimage.grey_closing(runs, size(side // 2), mode="nearest"), _NEIGHBOURS)
+    lengths = _extents(labels * runs)[:, axis] / side
     return np.isin(labels, np.flatnonzero(lengths >= _LINE_LENGTH)) & thin, lengths[lengths >= _LINE_LENGTH]
 
 
-def _noise(grey: np.ndarray, polarity: str) -> float:
+def _noise(grey: Floats, polarity: str) -> float:
     """Standard deviation of the paper's contrast with itself, from the part of the picture that varies least."""
-    from scipy import ndimage
-
-    return float(np.quantile(np.abs(_contrast(grey, ndimage.uniform_filter(grey, 5), polarity)), 0.2)) / 0.253
-
-
-def _contrast(grey: np.ndarray, paper: np.ndarray, polarity: str) -> np.ndarray:
-    """Of light ink with its paper as it is, of dark ink as a share of the paper: a shadow dims both. At most 1."""
-    return grey - paper if polarity == "light" else (paper - grey) / (paper + _BLACK)
+    paper = ndimage.uniform_filter(grey, 5)
+    contrast = np.abs(grey - paper) / (1 if polarity == "light" else paper + _BLACK)
+    return float(np.quantile(contrast, 0.2)) / 0.253
 
 
-def _top_hat(grey: np.ndarray, polarity: str, window: int | tuple[int, int]) -> np.ndarray:
-    """(height, width): contrast of what is narrower than the window, and 0 elsewhere."""
-    from scipy import ndimage
+def _top_hat(grey: Floats, polarity: str, window: int | tuple[int, int]) -> Floats:
+    """(height, width): contrast of what is narrower than the window, and 0 elsewhere.
 
+    Of light ink with its paper as it is, of dark ink as a share of the paper: a shadow dims both. At most 1.
+    """
     windows = (window, window) if isinstance(window, int) else window
     size = tuple(min(wanted, 2 * side) for wanted, side in zip(windows, grey.shape, strict=True))
-    paper = ndimage.grey_opening(grey, size) if polarity == "light" else ndimage.grey_closing(grey, size)
-    return _contrast(grey, paper, polarity)
+    if polarity == "light":
+        return np.asarray(ndimage.white_tophat(grey, size))
+    hat = ndimage.black_tophat(grey, size)
+    return np.asarray(hat / (grey + hat + _BLACK))
 
 
-def _find_strokes(grey: np.ndarray, polarity: str) -> _Strokes | None:
+def _find_strokes(grey: Floats, polarity: str) -> _Strokes | None:
     """The narrowest strokes there are."""
     longest, is_crop = max(grey.shape), grey.size < _CROP_PIXELS
     widest = _top_hat(grey, polarity, longest)
@@ -202,42 +195,33 @@ def _find_strokes(grey: np.ndarray, polarity: str) -> _Strokes | None:
     return None
 
 
-def _likeness(grey: np.ndarray, where: np.ndarray, window: int) -> float:
+def _likeness(grey: Floats, where: Mask, window: int) -> float:
     """How much like ink: how much they differ from a frame around them, and how long they are for their width."""
-    spans, lengths = [], []
-    for axis in (1, 0):
-        places = np.flatnonzero(where.any(axis=axis))
-        spans.append(slice(max(0, places[0] - 4 * window), places[-1] + 4 * window + 1))
-        lengths.append(int(places[-1] - places[0]) + 1)
-    part = grey[tuple(spans)]
+    box = _box(where)
+    part = grey[tuple(slice(max(0, side.start - 4 * window), side.stop + 4 * window) for side in box)]
+    length = max(side.stop - side.start for side in box)
     frame = np.concatenate([part[0], part[-1], part[:, 0], part[:, -1]])
-    return abs(float(np.median(frame) - np.median(grey[where]))) * min(1, max(lengths) / (4 * window))
+    return abs(float(np.median(frame) - np.median(grey[where]))) * min(1, length / (4 * window))
 
 
-def _take(grey: np.ndarray, found: _Strokes) -> Ink:
+def _take(grey: Floats, found: _Strokes) -> Ink:
     """The ink, with strokes that hang together with the narrowest, or are as long for their width."""
-    from scipy import ndimage
-
     where, floor = found.where, max(found.noise, _LEAST_CONTRAST)
     for wider in (2, 4, 8):
         window = wider * found.window
         where = where | _long_components(_top_hat(grey, found.polarity, window), floor, _ELONGATED * window, where)
-    box = ndimage.find_objects(where.astype(np.int8))[0]
-    window = max(window, *((part.stop - part.start) // 2 for part in box))  # none is broader than half of the digit
+    window = max(window, *((side.stop - side.start) // 2 for side in _box(where)))
     contrast = _top_hat(grey, found.polarity, window)
     where = _without_specks(where | _long_components(contrast, floor, np.inf, where))
     return Ink(_grey_levels(contrast, where, found.noise), found.polarity, _count_digits(where))
 
 
-def _long_components(contrast: np.ndarray, floor: float, length: float, known: np.ndarray | None = None) -> np.ndarray:
+def _long_components(contrast: Floats, floor: float, length: float, known: Mask | None = None) -> Mask:
     """(height, width) bool: what has half of the ink's contrast or more and is that long, or touches known strokes."""
-    from scipy import ndimage
-
     candidates = contrast[contrast > floor]
     level = np.median(candidates[candidates >= _otsu(candidates)]) if candidates.size else floor
-    labels, _ = ndimage.label(contrast > max(level / 2, floor), np.ones((3, 3)))
-    boxes = ndimage.find_objects(labels)
-    lengths = np.array([0, *(max(part.stop - part.start for part in box) for box in boxes)], float)
+    labels, _ = ndimage.label(contrast > max(level / 2, floor), _NEIGHBOURS)
+    lengths = _extents(labels).max(axis=1).astype(float)
     if labels.size >= _CROP_PIXELS:  # what lies along the border is beyond the paper
         border = np.concatenate([labels[0], labels[-1], labels[1:-1, 0], labels[1:-1, -1]])
         lengths[np.bincount(border, minlength=len(lengths)) > lengths / 3] = 0
@@ -247,51 +231,50 @@ def _long_components(contrast: np.ndarray, floor: float, length: float, known: n
     return np.isin(labels, np.flatnonzero(lengths >= length))
 
 
-def _without_specks(strokes: np.ndarray) -> np.ndarray:
-    from scipy import ndimage
-
-    labels, _ = ndimage.label(strokes, np.ones((3, 3)))
+def _without_specks(strokes: Mask) -> Mask:
+    labels, _ = ndimage.label(strokes, _NEIGHBOURS)
     areas = np.bincount(labels.ravel())
     areas[0] = 0
     return np.isin(labels, np.flatnonzero(areas >= _SPECK * areas.max()))
 
 
-def _otsu(values: np.ndarray) -> float:
+def _box(where: Mask) -> tuple[slice, ...]:
+    """The part of the picture that holds all of it."""
+    return tuple(ndimage.find_objects(where.astype(np.int8))[0])
+
+
+def _extents(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """(n + 1, 2): height and width of what has each label, 0 of label 0 and of those that are nowhere."""
+    boxes = [box or (slice(0, 0),) * 2 for box in ndimage.find_objects(labels)]
+    return np.array([(0, 0), *([side.stop - side.start for side in box] for box in boxes)])
+
+
+def _otsu(values: Floats) -> float:
     """The threshold that makes the variance between the two classes greatest."""
     counts, edges = np.histogram(values, 256, (0, 1))
-    middles = (edges[1:] + edges[:-1]) / 2
-    below = np.cumsum(counts)[:-1]
-    sums = np.cumsum(counts * middles)
-    above = counts.sum() - below
-    means = sums[:-1] / np.maximum(below, 1), (sums[-1] - sums[:-1]) / np.maximum(above, 1)
-    return float(edges[1 + np.argmax(below * above * (means[0] - means[1]) ** 2)])
+    below, sums = np.cumsum(counts), np.cumsum(counts * (edges[1:] + edges[:-1]) / 2)
+    variances = (sums * below[-1] - sums[-1] * below) ** 2 / np.maximum(below * (below[-1] - below), 1)
+    return float(edges[1 + np.argmax(variances[:-1])])
 
 
-def _grey_levels(contrast: np.ndarray, strokes: np.ndarray, noise: float) -> np.ndarray:
+def _grey_levels(contrast: Floats, strokes: Mask, noise: float) -> Floats:
     """Levels from 0 for paper to 1 for ink, cropped to the ink; 0 where no stroke is near."""
-    from scipy import ndimage
-
     full = np.quantile(contrast[strokes], 0.8)
     noise = min(noise, full / 2)
     edge = max(1, round(0.05 * float(strokes.sum()) ** 0.5))
-    near = ndimage.binary_dilation(strokes, np.ones((3, 3)), iterations=edge)
+    near = ndimage.binary_dilation(strokes, _NEIGHBOURS, iterations=edge)
     levels = np.clip((contrast - noise) / (full - noise), 0, 1) * near
-    rows, columns = (np.flatnonzero((levels > 0.25).any(axis=axis)) for axis in (1, 0))
-    return levels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.float32)
+    return np.asarray(levels[_box(levels > 0.25)], np.float32)
 
 
-def _count_digits(strokes: np.ndarray) -> int:
+def _count_digits(strokes: Mask) -> int:
     """Tall strokes with a gap between them from top to bottom; what nearly touches is taken together."""
-    from scipy import ndimage
-
-    rows = np.flatnonzero(strokes.any(axis=1))
-    gap = max(1, len(rows) // 16)
-    labels, _ = ndimage.label(ndimage.binary_dilation(strokes, np.ones((3, 3)), iterations=gap))
-    boxes = ndimage.find_objects(labels)
-    tallest = max(box[0].stop - box[0].start for box in boxes)
-    tall = sorted((box[1] for box in boxes if box[0].stop - box[0].start > tallest / 2), key=lambda part: part.start)
+    gap = max(1, np.count_nonzero(strokes.any(axis=1)) // 16)
+    labels, _ = ndimage.label(ndimage.binary_dilation(strokes, _NEIGHBOURS, iterations=gap))
+    heights, boxes = _extents(labels)[1:, 0], ndimage.find_objects(labels)
+    tall = [boxes[i][1] for i in np.flatnonzero(2 * heights > heights.max())]
     digits, end = 0, -1
-    for part in tall:
+    for part in sorted(tall, key=lambda part: part.start):
         digits += part.start >= end
         end = max(end, part.stop)
     return digits

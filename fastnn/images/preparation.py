@@ -5,15 +5,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastnn.choices import check_choice
 from fastnn.errors import DataError
-from fastnn.images.ink import Ink, find_ink
 from fastnn.optional import require
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["WORKING_PIXELS", "as_colours", "as_is", "find_picture_ink", "normalize", "prepare"]
+    from fastnn.images.ink import Ink
 
+__all__ = ["INKS", "WORKING_PIXELS", "as_colours", "as_is", "find_picture_ink", "normalize", "prepare"]
+
+INKS = ("auto", "dark", "light")
 WORKING_PIXELS = 512 * 512  # larger pictures are averaged down to so many
 
 
@@ -68,9 +71,12 @@ def prepare(picture: "Image.Image | np.ndarray", side: int = 28, ink: str = "aut
     return normalize(find_picture_ink(picture, ink).levels, side)
 
 
-def find_picture_ink(picture: "Image.Image | np.ndarray", ink: str = "auto") -> Ink:
+def find_picture_ink(picture: "Image.Image | np.ndarray", ink: str = "auto") -> "Ink":
     """The first half of `prepare`: the ink of a picture, cropped to it."""
-    return find_ink(as_colours(picture), ink)
+    from fastnn.images.ink import POLARITIES, find_ink  # loads scipy.ndimage, which no other command needs
+
+    check_choice("ink", ink, INKS)
+    return find_ink(as_colours(picture), POLARITIES if ink == "auto" else (ink,))
 
 
 def normalize(levels: np.ndarray, side: int = 28) -> np.ndarray:

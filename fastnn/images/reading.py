@@ -10,14 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
 from fastnn.choices import check_choice
 from fastnn.errors import DataError, FileFormatError
-from fastnn.images.ink import INKS
-from fastnn.images.preparation import WORKING_PIXELS, as_colours, as_is, find_picture_ink, normalize
+from fastnn.files import reading
+from fastnn.images.preparation import INKS, WORKING_PIXELS, as_colours, as_is, find_picture_ink, normalize
 from fastnn.optional import require
 
 if TYPE_CHECKING:
@@ -49,53 +50,54 @@ class Sample:
     """
 
     name: str
-    pixels: np.ndarray
+    pixels: npt.NDArray[Any]
     ink: str | None = None
     digits: int = 1
     thumbnail: "Image.Image | None" = None
 
 
-def read_images(path: str | Path, n_features: int, ink: str = "auto", *, prepare: bool = True) -> np.ndarray:
+def read_images(path: str | Path, n_features: int, ink: str = "auto", *, prepare: bool = True) -> npt.NDArray[Any]:
     """Images of a file, for a network of so many features.
 
-    A ``.npy`` array or IDX file may hold one image or many, in the network's form already; they are not changed.
-    Anything else is a picture for Pillow (the extra ``plot``), and is brought into MNIST's form; see
-    `fastnn.images.preparation.prepare`.
+        A ``.npy`` array or IDX file may hold one image or many, in the network's form already; they are not changed.
+        Anything else is a picture for Pillow (the extra ``plot``), and is brought into MNIST's form; see
+        `fastnn.images.preparation.prepare`.
 
-    Parameters
-    ----------
-    path : str or path
-    n_features : int
-        A square number, for pictures.
-    ink : {"auto", "dark", "light"}
-        Which the ink is on pictures, compared with its paper.
-    prepare : bool
-        False: pictures are only made grey and scaled, for networks that learned something else than digits.
+        Parameters
+        ----------
+        path : str or path
+        n_features : int
+            A square number, for pictures.
+        ink : {"auto", "dark", "light"}
+            Which the ink is on pictures, compared with its paper.
+        prepare : bool
+            False: pictures are only made grey and scaled, for networks that learned something else than digits.
 
-    Returns
-    -------
-    numpy.ndarray
-        ``(n, n_features)``; uint8 from pictures, the file's own dtype from arrays.
+        Returns
+        -------
+        numpy.ndarray
+            ``(n, n_features)``; uint8 from pictures, the file's own dtype from arrays.
 
-    Raises
-    ------
-    FileFormatError
-        If the file cannot be read as images.
-    DataError
-        If a picture shows no ink, the network takes no square pictures, or an array's images are of another size.
-    MissingLibraryError
-        If a picture needs Pillow, which is not installed.
-    OSError
-        If there is no such file, or it may not be read.
+        Raises
+        ------
+        FileFormatError
+            If the file cannot be read as images.
+        DataError
+            If a picture shows no ink, the network takes no square pictures, or an array's images are of another size.
+        MissingLibraryError
+            If a picture needs Pillow, which is not installed.
+        OSError
+            If there is no such file, or it may not be read.
 
-    Examples
-    --------
-    >>> import os, tempfile
-    >>> import numpy as np
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     np.save(os.path.join(folder, "five.npy"), np.zeros((5, 28, 28), np.uint8))
-    ...     read_images(os.path.join(folder, "five.npy"), 784).shape
-    (5, 784)
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import numpy as np
+    import numpy.typing as npt
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.save(os.path.join(folder, "five.npy"), np.zeros((5, 28, 28), np.uint8))
+        ...     read_images(os.path.join(folder, "five.npy"), 784).shape
+        (5, 784)
     """
     return np.stack([sample.pixels for sample in iterate_images(path, n_features, ink, prepare=prepare)])
 
@@ -109,7 +111,9 @@ def iterate_images(
     with open(path, "rb") as file:
         start = file.peek(12)[:12]
         if start.startswith(b"\x93NUMPY"):
-            yield from _split(path, _read_npy(path), n_features)
+            with reading(path, "whole .npy file of numbers: save it again"):
+                images = np.lib.format.open_memmap(path, mode="r")
+            yield from _split(path, images, n_features)
         elif start[:2] == b"\x1f\x8b" or (start[:2] == b"\0\0" and start[2:3] in b"\x08\x09\x0b\x0c\x0d\x0e"):
             from fastnn.datasets import read_idx
 
@@ -118,14 +122,7 @@ def iterate_images(
             yield _read_picture(path, file, start, n_features, ink, prepare, thumbnail)
 
 
-def _read_npy(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, allow_pickle=False, mmap_mode="r")
-    except (ValueError, EOFError, OSError) as error:
-        raise FileFormatError(f"{path} is no whole .npy file of numbers ({error}): save it again") from error
-
-
-def _split(path: Path, images: np.ndarray, n_features: int) -> Iterator[Sample]:
+def _split(path: Path, images: npt.NDArray[Any], n_features: int) -> Iterator[Sample]:
     """An array is one image, or has one a row, as (n, n_features) or (n, height, width)."""
     is_one = images.size == n_features and images.ndim < 3
     if not is_one and (images.ndim < 2 or images.size == 0 or math.prod(images.shape[1:]) != n_features):
