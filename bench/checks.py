@@ -220,16 +220,16 @@ def check_vectors() -> Iterator[Finding]:
     """Whether numba's matrix products have vector instructions for this CPU."""
     if "numba" not in ready_backends():
         return
-    from fastnn.kernels.numba_simd import find_host
+    from fastnn.kernels.numba_simd import find_isa
 
-    host, products = find_host(), os.environ.get("FASTNN_GEMM")
-    if host is None:
+    isa, products = find_isa(), os.environ.get("FASTNN_GEMM")
+    if isa is None:
         yield Finding("vector kernels", NOTE, "none for this CPU: products by scipy's BLAS, on one thread a network")
     elif products == "blas":
-        text = f"{host.instructions} is there, and FASTNN_GEMM=blas takes scipy's BLAS instead"
+        text = f"{isa.name} is there, and FASTNN_GEMM=blas takes scipy's BLAS instead"
         yield Finding("vector kernels", NOTE, text, "unset FASTNN_GEMM")
     else:
-        yield Finding("vector kernels", OK, f"{host.instructions}, tiles of {host.rows} rows, {host.vectors} vectors")
+        yield Finding("vector kernels", OK, f"{isa.name}, tiles of {isa.rows} rows, {isa.vectors} vectors")
 
 
 def check_timing() -> Iterator[Finding]:

@@ -134,9 +134,9 @@ def header(name: str, level: Level, field: Field, data: Dataset, threads: int) -
 
 def find_peak(threads: int) -> Callable[[], float | None]:
     """A measurement of the machine's peak; of None where vector kernels do not know the CPU."""
-    from fastnn.kernels.numba_simd import find_host
+    from fastnn.kernels.numba_simd import find_isa
 
-    if find_host() is None:
+    if find_isa() is None:
         return lambda: None
     from fastnn.bench.peak import Peak
 

@@ -19,20 +19,8 @@ def _multiply_add(repeats, a, b, c):
     lanes = numba_simd.VECTOR_BYTES // 4 * numba_simd.VECTORS
     one, zero = np.float32(1), np.float32(0)
     for _ in range(repeats):
-        numba_simd.wide_tile(
-            _DEPTH,
-            a.ctypes.data,
-            _DEPTH,
-            1,
-            b.ctypes.data,
-            lanes,
-            c.ctypes.data,
-            lanes,
-            one,
-            zero,
-            numba_simd.ROWS,
-            lanes,
-        )
+        left, right, result = (a.ctypes.data, _DEPTH, 1), (b.ctypes.data, lanes), (c.ctypes.data, lanes)
+        numba_simd.tile(numba_simd.VECTORS, _DEPTH, *left, *right, *result, one, zero, numba_simd.ROWS, lanes)
 
 
 @numba.njit(nogil=True)

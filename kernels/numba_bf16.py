@@ -12,14 +12,13 @@ deep learning training", arXiv:1905.12322 (2019), section 3.
 import numpy as np
 from llvmlite import binding, ir
 from numba.core import types
-from numba.extending import intrinsic
 
 from fastnn.kernels.numba_cache import inline
-from fastnn.kernels.numba_simd import HOST, ROWS, VECTORS, Vectors, has_features, make_tile, turn_block
+from fastnn.kernels.numba_intrinsics import emits
+from fastnn.kernels.numba_simd import ISA, ROWS, VECTORS, Vectors, has_features, make_tile, transpose_block
 
 LANES = 16
 _CHUNK = 256  # rows of A that are packed at a time
-_I16, _I32 = ir.IntType(16), ir.IntType(32)
 
 real, size = np.float32, 4
 """The matrices' type and its bytes; see `numba_simd`. There is no other here."""
@@ -27,7 +26,7 @@ real, size = np.float32, 4
 
 def is_available() -> bool:
     """Whether this CPU has the instructions."""
-    return HOST.instructions == "AVX-512" and has_features("avx512bf16", "avx512bw")
+    return ISA.name == "AVX-512" and has_features("avx512bf16", "avx512bw")
 
 
 def scratch_size(longest: int, itemsize: int) -> int:
@@ -49,24 +48,19 @@ def multiply(alpha, a, a_row, a_step, b, b_row, depth, beta, c, c_row, row, last
         for i in range(row, stop, ROWS):
             target = scratch + (i - row) * pairs * size
             if by_columns:
-                _pack_turned_rows(a + i * size, a_step, depth, min(ROWS, stop - i), target)
+                _pack_transposed_rows(a + i * size, a_step, depth, min(ROWS, stop - i), target)
             else:
                 for j in range(i, min(i + ROWS, stop)):
                     _pack_row(a + j * a_row * size, depth, target + (j - i) * pairs * size)
-        apart, step = (1, ROWS) if by_columns else (pairs, 1)
+        strides = (1, ROWS) if by_columns else (pairs, 1)
         for j in range(column, last_column, VECTORS * LANES):
             width = min(VECTORS * LANES, last_column - j)
             vectors = VECTORS if width > LANES else 1
             _pack_columns(b + j * size, b_row, depth, width, panel, vectors)
             for i in range(row, stop, ROWS):
-                left, target = scratch + (i - row) * pairs * size, c + (i * c_row + j) * size
-                count, rows = (depth + 1) // 2, stop - i
-                if vectors == 1:
-                    _slim_tile(count, left, apart, step, panel, LANES, target, c_row, alpha, beta, rows, width)
-                else:
-                    _wide_tile(
-                        count, left, apart, step, panel, VECTORS * LANES, target, c_row, alpha, beta, rows, width
-                    )
+                left, c_tile = scratch + (i - row) * pairs * size, c + (i * c_row + j) * size
+                right = panel, vectors * LANES
+                _tile(vectors, (depth + 1) // 2, left, *strides, *right, c_tile, c_row, alpha, beta, stop - i, width)
         row = stop
 
 
@@ -86,16 +80,13 @@ def multiply_transposed(
         for i in range(0, vectors * LANES, ROWS):
             for k in range(0, pairs, LANES):
                 source = scratch + (i * pairs + k) * size
-                turn_block(source, pairs, panel + (k * vectors * LANES + i) * size, vectors * LANES, alpha)
+                transpose_block(source, pairs, panel + (k * vectors * LANES + i) * size, vectors * LANES, alpha)
         for j in range(column, last_column, ROWS):
             rows = min(ROWS, last_column - j)
             for i in range(ROWS):
                 _pack_row(b + (j + min(i, rows - 1)) * b_row * size, depth, block + i * pairs * size)
-            target, count = c + (row * c_row + j) * size, (depth + 1) // 2
-            if vectors == 1:
-                _slim_turned_tile(count, block, pairs, 1, panel, LANES, target, c_row, alpha, beta, rows, width)
-            else:
-                _wide_turned_tile(count, block, pairs, 1, panel, 2 * LANES, target, c_row, alpha, beta, rows, width)
+            operands, c_tile = (block, pairs, 1, panel, vectors * LANES), c + (row * c_row + j) * size
+            _transposed_tile(vectors, (depth + 1) // 2, *operands, c_tile, c_row, alpha, beta, rows, width)
         row += width
 
 
@@ -103,7 +94,8 @@ def multiply_transposed(
 def _pack_row(source, depth, target):
     """`depth` neighbours as pairs, filled up with zeros to whole vectors."""
     for k in range(0, depth, 2 * LANES):
-        _pair_neighbours(source + k * size, depth - k, target + k // 2 * size)
+        first = source + k * size
+        _pair_neighbours(first, first + LANES * size, depth - k, depth - k - LANES, target + k // 2 * size)
 
 
 @inline
@@ -116,12 +108,12 @@ def _pack_columns(b, b_row, depth, width, panel, vectors):
 
 
 @inline
-def _pack_turned_rows(a, a_row, depth, count, target):
+def _pack_transposed_rows(a, a_row, depth, count, target):
     """Up to ROWS columns of A, its rows k and k + 1 as pairs."""
     for k in range(0, depth, 2):
         source = a + k * a_row * size
-        present = count if k + 1 < depth else 0
-        _pair_short_rows(source, source + a_row * size, count, present, target + k // 2 * ROWS * size)
+        second_count = count if k + 1 < depth else 0
+        _pair_short_rows(source, source + a_row * size, count, second_count, target + k // 2 * ROWS * size)
 
 
 # ---- LLVM code ------------------------------------------------------------------------------------------------------
@@ -129,50 +121,37 @@ def _pack_turned_rows(a, a_row, depth, count, target):
 binding.initialize_native_asmparser()  # the instructions are written as assembly: LLVM's names for them change
 
 
-def _assemble(builder, instruction, result, *arguments):
+def _assemble(builder, instruction, places, result, *arguments):
     type_ = ir.FunctionType(result, [argument.type for argument in arguments])
-    places = ",".join(["=v", *["v"] * (len(arguments) - 1), "0" if instruction.startswith("vdp") else "v"])
     return builder.call(ir.InlineAsm(type_, instruction, places), arguments)
 
 
 def _multiply_pairs(builder, x, y, z):
-    return _assemble(builder, "vdpbf16ps $2, $1, $0", z.type, x, y, z)
+    return _assemble(builder, "vdpbf16ps $2, $1, $0", "=v,v,v,0", z.type, x, y, z)
 
 
-_wide_tile, _slim_tile = (make_tile(vectors, False, _multiply_pairs) for vectors in (VECTORS, 1))
-_wide_turned_tile, _slim_turned_tile = (make_tile(vectors, True, _multiply_pairs) for vectors in (VECTORS, 1))
+_tile, _transposed_tile = make_tile(False, _multiply_pairs), make_tile(True, _multiply_pairs)
 
 
-def _make_pairing(make_pairs, kept):
-    """Loads `count` elements from one address and `more` from another; stores `kept` of the pairs that they make."""
+def _make_pairing(interleaved, kept):
+    """Loads `count` floats at one address and `second_count` at another, and stores `kept` pairs of them rounded.
 
-    @intrinsic
-    def pair(typing_context, first, second, count, more, target):
-        def generate(context, builder, signature, arguments):
-            first, second, count, more, target = arguments
-            v = Vectors(builder, types.float32)
-            zeros = ir.Constant(v.type, [0.0] * LANES)
-            low, high = (v.load_some(at, v.mask(LANES, n), zeros) for at, n in ((first, count), (second, more)))
-            rounded = _assemble(builder, "vcvtne2ps2bf16 $1, $2, $0", ir.VectorType(_I16, 2 * LANES), low, high)
-            pairs = builder.bitcast(make_pairs(builder, rounded), v.type)
-            v.store(v.pick(pairs, v.undefined, list(range(kept))), target)
-            return context.get_dummy_value()
+    A pair is two neighbours, or if `interleaved` an element of each.
+    """
 
-        return types.void(*[types.intp] * 5), generate
+    @emits(types.void)
+    def pair(builder, first, second, count, second_count, target):
+        v = Vectors(builder, ir.FloatType())
+        low, high = (v.load_some(at, v.mask(LANES, n), v.zeros) for at, n in ((first, count), (second, second_count)))
+        halves = ir.VectorType(ir.IntType(16), 2 * LANES)
+        rounded = _assemble(builder, "vcvtne2ps2bf16 $1, $2, $0", "=v,v,v", halves, low, high)
+        if interleaved:
+            rounded = v.pick(rounded, rounded, [i for lane in range(LANES) for i in (lane, LANES + lane)])
+        v.store(v.pick(builder.bitcast(rounded, v.type), v.undefined, list(range(kept))), target)
 
     return pair
 
 
-def _interleave(builder, halves):
-    order = [i for lane in range(LANES) for i in (lane, LANES + lane)]
-    return builder.shuffle_vector(halves, halves, ir.Constant(ir.VectorType(_I32, 2 * LANES), order))
-
-
-_pair_rows = _make_pairing(_interleave, LANES)
-_pair_short_rows = _make_pairing(_interleave, ROWS)
-_pair_both = _make_pairing(lambda builder, halves: halves, LANES)
-
-
-@inline
-def _pair_neighbours(source, count, target):
-    _pair_both(source, source + LANES * size, count, count - LANES, target)
+_pair_neighbours, _pair_rows, _pair_short_rows = (
+    _make_pairing(interleaved, kept) for interleaved, kept in ((False, LANES), (True, LANES), (True, ROWS))
+)

@@ -116,7 +116,7 @@ class _Cache(FunctionCache):
     _impl_class = _CacheImpl
 
 
-def _keep(compiled: Any, function: Callable) -> Any:
+def _cache_on_disk(compiled: Any, function: Callable) -> Any:
     """Have what numba compiles of a function kept in our folder."""
     compiled._cache = _Cache(function)
     return compiled
@@ -128,7 +128,7 @@ def compile(function: Callable, entry: bool = True) -> Callable:
     compiled = numba.njit(nogil=True, error_model="numpy")(function)
     if CACHE_FOLDER is None or _calls_kernels_of_others(function) or numba.config.DISABLE_JIT:
         return compiled
-    return _keep(compiled, function)
+    return _cache_on_disk(compiled, function)
 
 
 def inline(function: Callable) -> Callable:
@@ -148,12 +148,12 @@ def compile_for_c(function: Callable, signature: Any, real: type, digest: str = 
     typed.__qualname__, typed.__module__ = name, function.__module__
     compiled = CFunc(typed, normalize_signature(signature), {}, {"error_model": "numpy"})
     if CACHE_FOLDER is not None:
-        _keep(compiled, typed)
+        _cache_on_disk(compiled, typed)
     compiled.compile()
     return compiled
 
 
-def out_of_reach(function: Callable, *arguments: Any) -> Any:
+def compile_interruptibly(function: Callable, *arguments: Any) -> Any:
     """Call a function that compiles where Ctrl-C ends it between two passes of the compiler, and nowhere else.
 
     LLVM calls back into Python. Were such a call ended by an exception, LLVM would go on with nothing instead of what

@@ -26,14 +26,14 @@ import scipy
 from fastnn.errors import BackendError
 from fastnn.kernels import memory
 from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL
-from fastnn.kernels.numba_cache import compile, out_of_reach
-from fastnn.kernels.numba_operations import call, call_for_float
+from fastnn.kernels.numba_cache import compile, compile_interruptibly
+from fastnn.kernels.numba_intrinsics import address_of, call, call_for_float, prefetch
 from fastnn.kernels.numba_operations import load_activation as load_activation  # of the contract, as the next two are
 from fastnn.kernels.numba_operations import load_loss as load_loss
 from fastnn.kernels.numba_operations import load_optimizer as load_optimizer
 from fastnn.kernels.numba_products import PRECISE_PRODUCTS, choose, load, product
-from fastnn.kernels.numba_simd import HOST
-from fastnn.kernels.numba_team import Team, address_of, assemble, prefetch, share, wait
+from fastnn.kernels.numba_simd import ISA
+from fastnn.kernels.numba_team import Team, assemble, barrier, partition
 from fastnn.kernels.numba_team import launch as launch  # of the contract, as `compile` is
 from fastnn.kernels.threads import limit_blas_threads
 
@@ -67,7 +67,7 @@ def _prefetch_row(x, sample):
 
 @compile
 def gather_targets(labels, targets, sample_weight, order, step, batch_size, out, weight_out, team):
-    first, last = share(out.shape[0], 8, team)
+    first, last = partition(out.shape[0], 8, team)
     for i in range(first, last):
         sample = order[step * batch_size + i]
         for j in range(out.shape[1]):
@@ -76,7 +76,7 @@ def gather_targets(labels, targets, sample_weight, order, step, batch_size, out,
             out[i, labels[sample]] = 1
         if sample_weight.size > 0:
             weight_out[i] = sample_weight[sample]
-    wait(team)
+    barrier(team)
 
 
 @compile
@@ -96,7 +96,7 @@ def dropout(x, rate, stream, step, layer, out, team):
     threshold, factor = np.uint64(rate * 2.0**32), x.dtype.type(1.0 / (1.0 - rate))
     source, target, groups = x.reshape(-1), out.reshape(-1), x.size // 4
     source4, target4 = source[: 4 * groups].reshape(groups, 4), target[: 4 * groups].reshape(groups, 4)
-    first, last = share(groups, 8, team)
+    first, last = partition(groups, 8, team)
     for group in range(first, last):
         words = _philox(group, step, layer, stream)
         for j in range(4):
@@ -105,7 +105,7 @@ def dropout(x, rate, stream, step, layer, out, team):
         words = _philox(groups, step, layer, stream)
         for j in range(x.size - 4 * groups):
             target[4 * groups + j] = source[4 * groups + j] * factor if words[j] >= threshold else 0
-    wait(team)
+    barrier(team)
 
 
 # ---- forward --------------------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ def dropout(x, rate, stream, step, layer, out, team):
 
 @compile
 def dense(x, W, b, activation, z, a, team):
-    rows, columns = _share_outputs(z, activation.by_rows, team)
+    rows, columns = _partition_outputs(z, activation.by_rows, team)
     product(team.multiply, 1.0, x, False, W, x.shape[1], 0.0, z, rows, columns, team.scratch)
     bias = b[columns[0] : columns[1]]
     for i in range(rows[0], rows[1]):
@@ -121,19 +121,19 @@ def dense(x, W, b, activation, z, a, team):
         if b.size > 0:
             for j in range(row.size):
                 row[j] += bias[j]
-        call(activation.value, (address_of(row), address_of(out), row.size, address_of(team.powers)))
-    wait(team)
+        call(activation.value, (address_of(row), address_of(out), row.size, address_of(team.exponentials)))
+    barrier(team)
 
 
 @compile
-def _share_outputs(z, whole_rows, team):
+def _partition_outputs(z, whole_rows, team):
     """This member's rows and columns of a layer's outputs.
 
     Columns, if there are enough: then the member reads only its columns of W, and those are the ones it updates.
     """
     if z.shape[1] >= 32 * team.size and not whole_rows:
-        return (0, z.shape[0]), share(z.shape[1], 32, team)
-    return share(z.shape[0], 8, team), (0, z.shape[1])
+        return (0, z.shape[0]), partition(z.shape[1], 32, team)
+    return partition(z.shape[0], 8, team), (0, z.shape[1])
 
 
 @compile
@@ -154,7 +154,7 @@ def loss_gradient(z, a, targets, sample_weight, loss, task, delta, losses, hits,
     real, total_weight = delta.dtype.type, 0.0
     for i in range(sample_weight.size):
         total_weight += sample_weight[i]
-    first, last = share(delta.shape[0], 8, team)
+    first, last = partition(delta.shape[0], 8, team)
     for i in range(first, last):
         weight, part = 1.0, 1.0 / delta.shape[0]
         if sample_weight.size > 0:
@@ -166,7 +166,7 @@ def loss_gradient(z, a, targets, sample_weight, loss, task, delta, losses, hits,
         team.row_sums[1, i] = weight * _row_hit(a[i], best, targets[i], task)
         for j in range(delta.shape[1]):
             delta[i, j] *= real(part)
-    wait(team)
+    barrier(team)
     if team.rank == 0:  # in the order of the samples, whoever had them
         loss_sum, hit_sum = 0.0, 0.0
         for i in range(delta.shape[0]):
@@ -192,7 +192,7 @@ def _row_hit(a, best, targets, task):
 
 @compile
 def input_gradient(delta, W, activation, z, a, dX, team):
-    (start, stop), columns = _share_inputs(dX, team)
+    (start, stop), columns = _partition_inputs(dX, team)
     for first in range(start, stop, 32):  # few enough samples for the cache
         rows = first, min(first + 32, stop)
         product(team.multiply_transposed, 1.0, delta, False, W, W.shape[1], 0.0, dX, rows, columns, team.scratch)
@@ -200,27 +200,27 @@ def input_gradient(delta, W, activation, z, a, dX, team):
             part = slice(columns[0], columns[1])
             row = address_of(z[i, part]), address_of(a[i, part]), address_of(dX[i, part])
             call(activation.derivative, (*row, columns[1] - columns[0]))
-    wait(team)
+    barrier(team)
 
 
 @compile
-def _share_inputs(dX, team):
+def _partition_inputs(dX, team):
     """This member's rows and columns of the gradient to a layer's inputs.
 
     Rows, if there are enough. Columns would save reading the whole of W, but their neighbour's come along: the core
     prefetches beyond its own (64 x 128 from 10 outputs: 12.9 us by columns, 3.1 by rows, 5.1 on one thread).
     """
     if dX.shape[0] >= 32 * team.size:
-        return share(dX.shape[0], 32, team), (0, dX.shape[1])
-    return (0, dX.shape[0]), share(dX.shape[1], 32, team)
+        return partition(dX.shape[0], 32, team), (0, dX.shape[1])
+    return (0, dX.shape[0]), partition(dX.shape[1], 32, team)
 
 
 @compile
-def _share_weights(W, team):
-    """This member's rows and columns of W: the columns that `_share_outputs` has it read in `dense`, if it can be."""
+def _partition_weights(W, team):
+    """This member's rows and columns of W; of columns the same that it reads in `dense` (`_partition_outputs`)."""
     if W.shape[1] >= 32 * team.size:
-        return (0, W.shape[0]), share(W.shape[1], 32, team)
-    return share(W.shape[0], 8, team), (0, W.shape[1])
+        return (0, W.shape[0]), partition(W.shape[1], 32, team)
+    return partition(W.shape[0], 8, team), (0, W.shape[1])
 
 
 @compile
@@ -236,18 +236,18 @@ def _sum_rows(delta, total):
 
 @compile
 def dense_gradient(x, delta, dW, db, team):
-    rows, columns = _share_weights(dW, team)
+    rows, columns = _partition_weights(dW, team)
     product(team.multiply, 1.0, x, True, delta, x.shape[0], 0.0, dW, rows, columns, team.scratch)
     if db.size > 0 and rows[1] == dW.shape[0]:
         part = slice(columns[0], columns[1])
         _sum_rows(delta[:, part], db[part])
-    wait(team)
+    barrier(team)
 
 
 @compile
 def dense_sgd(x, delta, rates, step, weight_decay, W, b, team):
     real, rate = W.dtype.type, rates[step, 0]
-    rows, columns = _share_weights(W, team)
+    rows, columns = _partition_weights(W, team)
     keep = 1.0 - rate * weight_decay
     product(team.multiply, -rate, x, True, delta, x.shape[0], keep, W, rows, columns, team.scratch)
     if b.size > 0 and rows[1] == W.shape[0]:
@@ -256,7 +256,7 @@ def dense_sgd(x, delta, rates, step, weight_decay, W, b, team):
         _sum_rows(delta[:, part], db)
         for j in range(bias.size):
             bias[j] -= real(rate) * db[j]
-    wait(team)
+    barrier(team)
 
 
 # ---- optimizers -----------------------------------------------------------------------------------------------------
@@ -265,19 +265,19 @@ def dense_sgd(x, delta, rates, step, weight_decay, W, b, team):
 @compile
 def clip(grads, max_norm, team):
     real, n, square = grads.dtype.type, grads.size, 0.0
-    first, last = share(_SEGMENTS, 1, team)
+    first, last = partition(_SEGMENTS, 1, team)
     for i in range(first, last):
         team.sums[i] = _sum_of_squares(grads[n * i // _SEGMENTS : n * (i + 1) // _SEGMENTS])
-    wait(team)
+    barrier(team)
     for i in range(_SEGMENTS):
         square += team.sums[i]
     norm = math.sqrt(square)
     if norm > max_norm:
         factor = real(max_norm / norm)
-        first, last = share(n, 32, team)
+        first, last = partition(n, 32, team)
         for i in range(first, last):
             grads[i] *= factor
-    wait(team)
+    barrier(team)
 
 
 @compile
@@ -298,12 +298,12 @@ def _sum_of_squares(x):
 @compile
 def apply_optimizer(params, grads, state, optimizer, rates, step, constants, weight_decay, n_weights, team):
     size, n = params.itemsize, params.size
-    first, last = share(n_weights, 32, team)
+    first, last = partition(n_weights, 32, team)
     numbers = n * size, address_of(rates[step]), address_of(constants)
     _update(optimizer, params, grads, state, first, last, numbers, weight_decay)
-    first, last = share(n - n_weights, 32, team)
+    first, last = partition(n - n_weights, 32, team)
     _update(optimizer, params, grads, state, n_weights + first, n_weights + last, numbers, 0.0)
-    wait(team)
+    barrier(team)
 
 
 @compile
@@ -360,13 +360,13 @@ def plan(member: Any) -> str:
 def prepare(function: Callable, call: tuple) -> None:
     signature = tuple(map(function.typeof_pyval, call))
     if signature not in function.overloads:
-        out_of_reach(function.compile, signature)
+        compile_interruptibly(function.compile, signature)
 
 
 def device() -> str:
     if numba.config.DISABLE_JIT:
         raise BackendError("NUMBA_DISABLE_JIT is set, so that numba compiles nothing")
-    products = {"simd": f"{HOST.instructions} products", "blas": "products by scipy's BLAS"}[choose()]
+    products = {"simd": f"{ISA.name} products", "blas": "products by scipy's BLAS"}[choose()]
     return f"{platform.machine()} CPU ({llvmlite.binding.get_host_cpu_name()}), {products}"
 
 

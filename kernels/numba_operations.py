@@ -12,17 +12,16 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
-from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba import carray
+from numba.core import types
 
-from fastnn.kernels.numba_cache import compile_for_c, inline, out_of_reach
+from fastnn.kernels.numba_cache import compile_for_c, compile_interruptibly, inline
+from fastnn.kernels.numba_intrinsics import pointer_to
 from fastnn.operations import Activation, Loss, Optimizer
 from fastnn.operations.expressions import FUNCTIONS, PYTHON, Program
 
-__all__ = ["LoadedActivation", "call", "call_for_float", "load_activation", "load_loss", "load_optimizer"]
+__all__ = ["LoadedActivation", "load_activation", "load_loss", "load_optimizer"]
 
 real, size = np.float32, 4
 """The elements' type and its bytes: the functions for rows are compiled for each, with those in place."""
@@ -89,26 +88,6 @@ def f_normal_cdf(x):
 
 
 @inline
-def f_log(x):
-    return math.log(x)
-
-
-@inline
-def f_log1p(x):
-    return math.log1p(x)
-
-
-@inline
-def f_sqrt(x):
-    return math.sqrt(x)
-
-
-@inline
-def f_absolute(x):
-    return abs(x)
-
-
-@inline
 def f_sign(x):
     return (1.0 if x > 0 else 0.0) - (1.0 if x < 0 else 0.0)
 
@@ -123,35 +102,8 @@ def f_minimum(x, y):
     return y if x >= y else x
 
 
-_ELEMENTARY = {f"f_{name}": globals()[f"f_{name}"] for name in FUNCTIONS}
-
-
-# ---- memory and calls -----------------------------------------------------------------------------------------------
-
-
-@intrinsic
-def _pointer(typing_context, address):
-    return types.voidptr(address), lambda context, builder, signature, arguments: builder.inttoptr(
-        arguments[0], cgutils.voidptr_t
-    )
-
-
-def _caller(result: Any, ir_result: Any) -> Any:
-    @intrinsic
-    def call_address(typing_context, address, arguments):
-        def generate(context, builder, signature, values):
-            given = cgutils.unpack_tuple(builder, values[1])
-            function = ir.FunctionType(ir_result, [value.type for value in given]).as_pointer()
-            returned = builder.call(builder.inttoptr(values[0], function), given)
-            return context.get_dummy_value() if result == types.void else returned
-
-        return result(types.intp, arguments), generate
-
-    return call_address
-
-
-call, call_for_float = _caller(types.void, ir.VoidType()), _caller(types.float64, ir.DoubleType())
-"""``call(address, (argument, ...))`` of a C function that returns nothing, or a float64."""
+_LIBRARY = {"f_log": math.log, "f_log1p": math.log1p, "f_sqrt": math.sqrt, "f_absolute": abs}
+_ELEMENTARY = {f"f_{name}": _LIBRARY.get(f"f_{name}") or globals()[f"f_{name}"] for name in FUNCTIONS}
 
 
 # ---- rows -----------------------------------------------------------------------------------------------------------
@@ -169,7 +121,7 @@ def derivative(z, a):
 
 def _activate(z, a, n, scratch):
     """z is copied first and a then changed in place: LLVM vectorizes that, z aliasing a or not."""
-    z, a = numba.carray(_pointer(z), n, dtype=real), numba.carray(_pointer(a), n, dtype=real)
+    z, a = carray(pointer_to(z), n, dtype=real), carray(pointer_to(a), n, dtype=real)
     for j in range(n):
         a[j] = z[j]
     for j in range(n):
@@ -177,8 +129,8 @@ def _activate(z, a, n, scratch):
 
 
 def _softmax(z, a, n, scratch):
-    z, a = numba.carray(_pointer(z), n, dtype=real), numba.carray(_pointer(a), n, dtype=real)
-    powers = numba.carray(_pointer(scratch), n, dtype=np.float64)
+    z, a = carray(pointer_to(z), n, dtype=real), carray(pointer_to(a), n, dtype=real)
+    powers = carray(pointer_to(scratch), n, dtype=np.float64)
     top, total = z[0], 0.0
     for j in range(n):
         top = z[j] if z[j] > top else top
@@ -191,15 +143,15 @@ def _softmax(z, a, n, scratch):
 
 
 def _multiply_by_derivative(z, a, d, n):
-    z, a = numba.carray(_pointer(z), n, dtype=real), numba.carray(_pointer(a), n, dtype=real)
-    d = numba.carray(_pointer(d), n, dtype=real)
+    z, a = carray(pointer_to(z), n, dtype=real), carray(pointer_to(a), n, dtype=real)
+    d = carray(pointer_to(d), n, dtype=real)
     for j in range(n):
         d[j] *= formula(z[j], a[j])
 
 
 def _loss_of_output(z, a, t, delta, n, best):
-    z, a = numba.carray(_pointer(z), n, dtype=real), numba.carray(_pointer(a), n, dtype=real)
-    t, delta = numba.carray(_pointer(t), n, dtype=real), numba.carray(_pointer(delta), n, dtype=real)
+    z, a = carray(pointer_to(z), n, dtype=real), carray(pointer_to(a), n, dtype=real)
+    t, delta = carray(pointer_to(t), n, dtype=real), carray(pointer_to(delta), n, dtype=real)
     total = 0.0
     for j in range(n):
         value, gradient = formula(z[j], a[j], t[j], real(n))
@@ -209,8 +161,8 @@ def _loss_of_output(z, a, t, delta, n, best):
 
 
 def _loss_of_softmax(z, a, t, delta, n, best):
-    z, a = numba.carray(_pointer(z), n, dtype=real), numba.carray(_pointer(a), n, dtype=real)
-    t, delta = numba.carray(_pointer(t), n, dtype=real), numba.carray(_pointer(delta), n, dtype=real)
+    z, a = carray(pointer_to(z), n, dtype=real), carray(pointer_to(a), n, dtype=real)
+    t, delta = carray(pointer_to(t), n, dtype=real), carray(pointer_to(delta), n, dtype=real)
     total, along = 0.0, real(0)
     for j in range(n):
         value, gradient = formula(z[j], a[j], t[j], real(n))
@@ -223,8 +175,8 @@ def _loss_of_softmax(z, a, t, delta, n, best):
 
 
 def _loss_of_log_probability(z, a, t, delta, n, best):
-    z, a = numba.carray(_pointer(z), n, dtype=real), numba.carray(_pointer(a), n, dtype=real)
-    t, delta = numba.carray(_pointer(t), n, dtype=real), numba.carray(_pointer(delta), n, dtype=real)
+    z, a = carray(pointer_to(z), n, dtype=real), carray(pointer_to(a), n, dtype=real)
+    t, delta = carray(pointer_to(t), n, dtype=real), carray(pointer_to(delta), n, dtype=real)
     total, along, top, log_top = 0.0, real(0), z[best], math.log(a[best])
     for j in range(n):  # log a_j = z_j - z_k + log a_k for any k: the largest has the most digits
         value, gradient = formula(real(z[j] - top + log_top), a[j], t[j], real(n))
@@ -305,7 +257,7 @@ def _address(function: Callable[..., Any], signature: Any, dtype: np.dtype[Any],
     """Where the C function begins that a function for rows is compiled to, with formulas in the places of names."""
     key = function, dtype, *texts.items()
     if key not in _compiled:
-        out_of_reach(_compile, key, signature)
+        compile_interruptibly(_compile, key, signature)
     address: int = _compiled[key].address
     return address
 
@@ -321,6 +273,6 @@ def _compile(key: tuple[Any, ...], signature: Any) -> None:
 
 def _compile_source(text: str, kind: type) -> Any:
     """A function of the text of a formula; numba has no other way to be given one than Python code."""
-    names = {**_ELEMENTARY, "real": kind, "double": np.float64, "carray": numba.carray, "pointer": _pointer}
+    names = {**_ELEMENTARY, "real": kind, "double": np.float64, "carray": carray, "pointer": pointer_to}
     exec(compile(text, "<formula>", "exec"), names)  # of our own making: see `expressions.Program.text`
     return inline(names["compiled"])

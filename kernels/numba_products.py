@@ -16,14 +16,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic
 
 from fastnn.errors import SettingError
 from fastnn.kernels import numba_bf16, numba_blas, numba_simd
-from fastnn.kernels.numba_cache import compile_for_c, inline, out_of_reach
-from fastnn.kernels.numba_team import address_of
+from fastnn.kernels.numba_cache import compile_for_c, compile_interruptibly, inline
+from fastnn.kernels.numba_intrinsics import address_of, call
 
 _SIGNATURE = types.void(*[types.float64] + [types.intp] * 6 + [types.float64] + [types.intp] * 7)
 _MODULES = {"simd": numba_simd, "blas": numba_blas}
@@ -49,7 +47,7 @@ def choose(precision: str | None = None) -> str:
     """
     if precision is not None:
         return precision
-    known, choice = numba_simd.find_host() is not None, os.environ.get("FASTNN_GEMM", "")
+    known, choice = numba_simd.find_isa() is not None, os.environ.get("FASTNN_GEMM", "")
     if choice not in ("", *_MODULES):
         raise SettingError(f"FASTNN_GEMM must be simd or blas, got {choice!r}")
     if choice == "simd" and not known:
@@ -71,7 +69,7 @@ _compiled: dict[tuple[Callable, np.dtype], Any] = {}
 
 def _address(function: Callable, dtype: np.dtype) -> int:
     if (function, dtype) not in _compiled:
-        out_of_reach(_compile, function, dtype)
+        compile_interruptibly(_compile, function, dtype)
     return _compiled[function, dtype].address
 
 
@@ -85,52 +83,6 @@ def _compile(function: Callable, dtype: np.dtype) -> None:
 def product(function, alpha, A, transpose_a, B, depth, beta, C, rows, columns, scratch):
     """Call a product by its address; A transposed if so flagged."""
     a_row, a_step = (1, A.shape[1]) if transpose_a else (A.shape[1], 1)
-    (row, last_row), (column, last_column) = rows, columns
-    a, b, c, room = address_of(A), address_of(B), address_of(C), address_of(scratch)
-    _call(
-        function,
-        alpha,
-        a,
-        a_row,
-        a_step,
-        b,
-        B.shape[1],
-        depth,
-        beta,
-        c,
-        C.shape[1],
-        row,
-        last_row,
-        column,
-        last_column,
-        room,
-    )
-
-
-@intrinsic
-def _call(
-    typing_context,
-    function,
-    alpha,
-    a,
-    a_row,
-    a_step,
-    b,
-    b_row,
-    depth,
-    beta,
-    c,
-    c_row,
-    row,
-    last_row,
-    column,
-    last_column,
-    scratch,
-):
-    def generate(context, builder, signature, arguments):
-        function, *rest = arguments
-        type_ = ir.FunctionType(ir.VoidType(), [argument.type for argument in rest])
-        builder.call(builder.inttoptr(function, type_.as_pointer()), rest)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, *_SIGNATURE.args), generate
+    left, right = (address_of(A), a_row, a_step), (address_of(B), B.shape[1])
+    result = (address_of(C), C.shape[1], *rows, *columns)
+    call(function, (np.float64(alpha), *left, *right, depth, np.float64(beta), *result, address_of(scratch)))

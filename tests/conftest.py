@@ -40,9 +40,9 @@ def kernels(backend):
 def gemm(request, backend, monkeypatch) -> str | None:
     """The matrix products that FASTNN_GEMM names; None where there is no choice. See `products`."""
     if request.param == "simd":
-        from fastnn.kernels.numba_simd import find_host
+        from fastnn.kernels.numba_simd import find_isa
 
-        if find_host() is None:
+        if find_isa() is None:
             pytest.skip("numba_simd does not know this CPU")
     if request.param is not None:
         monkeypatch.setenv("FASTNN_GEMM", request.param)
@@ -56,7 +56,7 @@ def full_teams(backend, monkeypatch):
         from fastnn.kernels import numba_kernels, numba_team
 
         monkeypatch.setattr(numba_kernels, "_WORK", 1e-9)
-        monkeypatch.setattr(numba_team._Crowd, "affordable", lambda self, size: size)
+        monkeypatch.setattr(numba_team._Oversubscription, "limit", lambda self, size: size)
 
 
 @pytest.fixture(autouse=True)

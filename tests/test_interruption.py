@@ -13,7 +13,7 @@ from numba.core import types
 from numba.core.event import Listener, install_listener
 
 from fastnn.interruption import Interruption, look_for_interruption
-from fastnn.kernels.numba_cache import out_of_reach
+from fastnn.kernels.numba_cache import compile_interruptibly
 
 
 def test_a_thread_ends_when_it_looks():
@@ -81,11 +81,11 @@ def test_ctrl_c_waits_for_what_compiles():
         seen.append("ended")
 
     with pytest.raises(KeyboardInterrupt):
-        out_of_reach(work)
+        compile_interruptibly(work)
     assert seen == ["ended"]
-    assert out_of_reach(max, 1, 2) == 2
+    assert compile_interruptibly(max, 1, 2) == 2
     with pytest.raises(ZeroDivisionError):
-        out_of_reach(divmod, 1, 0)
+        compile_interruptibly(divmod, 1, 0)
 
 
 @pytest.mark.parametrize("ended_by", ["Ctrl-C", "another thread"])
@@ -107,7 +107,7 @@ def test_compiling_ends_between_two_passes_and_can_begin_anew(ended_by):
 
     def compile_twice():
         with pytest.raises(KeyboardInterrupt), interruption:
-            out_of_reach(twice.compile, (types.int64,))
+            compile_interruptibly(twice.compile, (types.int64,))
 
     with install_listener("numba:run_pass", Third()):
         if ended_by == "Ctrl-C":
@@ -118,5 +118,5 @@ def test_compiling_ends_between_two_passes_and_can_begin_anew(ended_by):
             thread.join()
     assert len(passes) == 3
     assert not twice.overloads
-    out_of_reach(twice.compile, (types.int64,))
+    compile_interruptibly(twice.compile, (types.int64,))
     assert twice(21) == 42

@@ -327,12 +327,12 @@ def test_blas_libraries_with_other_threads_are_noted(monkeypatch):
 def test_vector_kernels(monkeypatch):
     from fastnn.kernels import numba_simd
 
-    monkeypatch.setattr(numba_simd, "find_host", lambda: numba_simd.HOSTS[0])
+    monkeypatch.setattr(numba_simd, "find_isa", lambda: numba_simd.CPU_ISAS[0])
     assert by_subject(checks.check_vectors())["vector kernels"].state == OK
     monkeypatch.setenv("FASTNN_GEMM", "blas")
     assert by_subject(checks.check_vectors())["vector kernels"].remedy == "unset FASTNN_GEMM"
     monkeypatch.delenv("FASTNN_GEMM")
-    monkeypatch.setattr(numba_simd, "find_host", lambda: None)
+    monkeypatch.setattr(numba_simd, "find_isa", lambda: None)
     assert by_subject(checks.check_vectors())["vector kernels"].state == NOTE
 
 

@@ -16,7 +16,7 @@ from fastnn.kernels import numba_kernels, numba_products, numba_simd
 FOLDER = Path(guard_pages.__file__).parent
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 needs_mprotect = pytest.mark.skipif(os.name != "posix", reason="needs mprotect")
-needs_host = pytest.mark.skipif(numba_simd.find_host() is None, reason="numba_simd does not know this CPU")
+needs_isa = pytest.mark.skipif(numba_simd.find_isa() is None, reason="numba_simd does not know this CPU")
 
 
 def python(*arguments, **environment):
@@ -40,20 +40,20 @@ def check_survives(process, instructions):
 @pytest.mark.parametrize("side", ["end", "begin"])
 @pytest.mark.parametrize("kind", ["simd", "blas", *numba_kernels.precisions()])
 def test_products_stay_within_their_arrays(kind, side):
-    if kind == "simd" and numba_simd.find_host() is None:
+    if kind == "simd" and numba_simd.find_isa() is None:
         pytest.skip("numba_simd does not know this CPU")
-    check_survives(python("guard_pages.py", kind, side), numba_simd.HOST.instructions)
+    check_survives(python("guard_pages.py", kind, side), numba_simd.ISA.name)
 
 
 @needs_mprotect
-@needs_host
+@needs_isa
 @pytest.mark.parametrize(("side", "fault"), [("end", "depth"), ("begin", "start"), ("end", "scratch")])
 def test_guard_pages_kill(side, fault):
     assert -python("guard_pages.py", "simd", side, fault).returncode in (signal.SIGSEGV, signal.SIGBUS)
 
 
 @needs_mprotect
-@needs_host
+@needs_isa
 @pytest.mark.parametrize(("fault", "message"), [("share", "wrote outside its share"), ("result", "off by")])
 def test_guard_pages_program_notices(fault, message):
     process = python("guard_pages.py", "simd", "end", fault)
@@ -75,8 +75,8 @@ CPUS = {  # instructions: (LLVM's name of a CPU that has no better ones, its fea
 @pytest.mark.parametrize("side", ["end", "begin"])
 @pytest.mark.parametrize("instructions", CPUS)
 def test_products_on_shorter_vectors(instructions, side):
-    host = next(host for host in numba_simd.HOSTS if host.instructions == instructions)
-    if not numba_simd.has_features(*host.features):
+    isa = next(isa for isa in numba_simd.CPU_ISAS if isa.name == instructions)
+    if not numba_simd.has_features(*isa.features):
         pytest.skip(f"this CPU has no {instructions}")
     name, features = CPUS[instructions]
     process = python("guard_pages.py", "simd", side, NUMBA_CPU_NAME=name, NUMBA_CPU_FEATURES=features)
@@ -149,15 +149,15 @@ def test_tile_compiles_for_arm(tmp_path):
         ("ppc64le", "", None),
     ],
 )
-def test_host(monkeypatch, machine, features, expected):
+def test_isa(monkeypatch, machine, features, expected):
     codegen = type("Codegen", (), {"magic_tuple": lambda self: ("triple", "cpu", features)})
     monkeypatch.setattr(numba_simd.cpu_target.target_context, "codegen", codegen)
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    host = numba_simd.find_host()
-    assert (host.instructions if host else None) == expected
+    isa = numba_simd.find_isa()
+    assert (isa.name if isa else None) == expected
 
 
-@needs_host
+@needs_isa
 @pytest.mark.parametrize(("value", "expected"), [(None, "simd"), ("", "simd"), ("simd", "simd"), ("blas", "blas")])
 def test_choice_on_a_known_cpu(monkeypatch, value, expected):
     if value is not None:
@@ -170,7 +170,7 @@ def test_choice_on_an_unknown_cpu(monkeypatch, value):
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
     if value is not None:
         monkeypatch.setenv("FASTNN_GEMM", value)
-    assert numba_simd.find_host() is None
+    assert numba_simd.find_isa() is None
     assert numba_products.choose() == "blas"
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from fastnn import SGD, Adam, AdamW, Network, RMSprop
 from fastnn.kernels import numba_kernels, numba_team
-from fastnn.kernels.numba_team import launch, share, wait
+from fastnn.kernels.numba_team import barrier, launch, partition
 
 pytestmark = [pytest.mark.parametrize("backend", ["numba"], indirect=True), pytest.mark.usefixtures("full_teams")]
 
@@ -80,7 +80,7 @@ def within(seconds, function, *arguments):
 def test_shares_are_everything_once_in_whole_grains(size, grain):
     team = members(size)
     for n in [*range(70), 255, 256, 257, 1000]:
-        shares = [share(n, grain, member) for member in team]
+        shares = [partition(n, grain, member) for member in team]
         assert [i for first, last in shares for i in range(first, last)] == list(range(n))
         assert all(first % grain == 0 or first == n for first, _ in shares)
         grains = [-(-(last - first) // grain) for first, last in shares]
@@ -95,10 +95,10 @@ def count_stale(counters, rounds, stale, team):
     """Each member counts rounds; how many of the others' counts are not what they ought to be, goes to `stale`."""
     for i in range(1, rounds + 1):
         counters[team.rank, 0] = i
-        wait(team)
+        barrier(team)
         for other in range(team.size):
             stale[team.rank, 0] += counters[other, 0] != i
-        wait(team)
+        barrier(team)
 
 
 @numba.njit(nogil=True)
@@ -140,7 +140,7 @@ def test_members_do_not_share_cache_lines():
         assert member.arrivals.ctypes.data % 64 == 0
         assert member.arrivals.strides == (64, 8)
     for one, other in itertools.combinations(team, 2):
-        for name in ("scratch", "powers"):
+        for name in ("scratch", "exponentials"):
             assert not np.shares_memory(getattr(one, name), getattr(other, name))
             assert getattr(one, name).ctypes.data // 64 != getattr(other, name).ctypes.data // 64
 
@@ -183,11 +183,11 @@ def test_an_error_in_one_member_ends_all(failing, error, after):
         for i in range(10):
             if i == after and member.rank in failing:
                 raise error
-            wait(member)
+            barrier(member)
 
     def succeed(member):
         for _ in range(10):
-            wait(member)
+            barrier(member)
         finished.append(member.rank)
 
     calls = [(member,) for member in team]
@@ -226,60 +226,60 @@ def test_no_thread_to_be_had(monkeypatch, number, error):
 
 # ---- when others want the cores -------------------------------------------------------------------------------------
 
-AFFORDABLE = numba_team._Crowd.affordable  # before `full_teams` replaces it
+AFFORDABLE = numba_team._Oversubscription.limit  # before `full_teams` replaces it
 
 
 @pytest.fixture
-def crowd(monkeypatch):
-    """One of its own for the test, and a clock that the test sets: ``crowd.clock[0]``."""
-    crowd = numba_team._Crowd()
-    crowd.clock = [100.0]
-    monkeypatch.setattr(numba_team._Crowd, "affordable", AFFORDABLE)
-    monkeypatch.setattr(numba_team, "_crowd", crowd)
-    monkeypatch.setattr(time, "monotonic", lambda: crowd.clock[0])
-    return crowd
+def oversubscription(monkeypatch):
+    """One of its own for the test, and a clock that the test sets: ``oversubscription.clock[0]``."""
+    oversubscription = numba_team._Oversubscription()
+    oversubscription.clock = [100.0]
+    monkeypatch.setattr(numba_team._Oversubscription, "limit", AFFORDABLE)
+    monkeypatch.setattr(numba_team, "_oversubscription", oversubscription)
+    monkeypatch.setattr(time, "monotonic", lambda: oversubscription.clock[0])
+    return oversubscription
 
 
-def test_a_team_whose_members_had_their_cores_stays_whole(crowd):
-    for shares in ([1.0, 1.0, 1.0], [1.0, crowd._LEAST_SHARE, 0.9]):
-        crowd.look(shares, 1.0)
-        assert crowd.affordable(3) == 3
+def test_a_team_whose_members_had_their_cores_stays_whole(oversubscription):
+    for shares in ([1.0, 1.0, 1.0], [1.0, oversubscription._MIN_CPU_SHARE, 0.9]):
+        oversubscription.record(shares, 1.0)
+        assert oversubscription.limit(3) == 3
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, numba_team._Crowd._LEAST_SHARE - 0.01])
+@pytest.mark.parametrize("share", [0.0, 0.3, numba_team._Oversubscription._MIN_CPU_SHARE - 0.01])
 @pytest.mark.parametrize("size", [2, 3, 4, 8, 64])
-def test_a_team_that_lost_a_core_shrinks_as_long_as_it_has_to(crowd, size, share):
+def test_a_team_that_lost_a_core_shrinks_as_long_as_it_has_to(oversubscription, size, share):
     """By one at least each time, down to one; and smaller teams are what they are."""
     while size > 1:
-        crowd.look([1.0] * (size - 1) + [share], 1.0)
-        smaller = crowd.affordable(size)
+        oversubscription.record([1.0] * (size - 1) + [share], 1.0)
+        smaller = oversubscription.limit(size)
         assert 1 <= smaller < size
-        assert [crowd.affordable(n) for n in range(1, smaller + 1)] == list(range(1, smaller + 1))
+        assert [oversubscription.limit(n) for n in range(1, smaller + 1)] == list(range(1, smaller + 1))
         size = smaller
 
 
-def test_a_short_call_tells_nothing(crowd):
-    crowd.look([0.1, 0.1], crowd._LEAST_SECONDS / 2)
-    assert crowd.affordable(2) == 2
+def test_a_short_call_tells_nothing(oversubscription):
+    oversubscription.record([0.1, 0.1], oversubscription._MIN_SECONDS / 2)
+    assert oversubscription.limit(2) == 2
 
 
-def test_the_whole_team_is_tried_again_less_and_less_often(crowd):
+def test_the_whole_team_is_tried_again_less_and_less_often(oversubscription):
     retreats = []
     for _ in range(10):
-        crowd.look([1.0, 0.1], 1.0)
-        before = crowd.clock[0]
-        while crowd.affordable(2) == 1:
-            crowd.clock[0] += 0.01
-        retreats.append(crowd.clock[0] - before)
-    expected = [min(crowd._FIRST_RETREAT * 2**i, crowd._LONGEST_RETREAT) for i in range(10)]
+        oversubscription.record([1.0, 0.1], 1.0)
+        before = oversubscription.clock[0]
+        while oversubscription.limit(2) == 1:
+            oversubscription.clock[0] += 0.01
+        retreats.append(oversubscription.clock[0] - before)
+    expected = [min(oversubscription._FIRST_BACKOFF * 2**i, oversubscription._MAX_BACKOFF) for i in range(10)]
     np.testing.assert_allclose(retreats, expected, atol=0.02)
-    crowd.look([1.0, 1.0], 1.0)
-    crowd.look([1.0, 0.1], 1.0)
-    crowd.clock[0] += crowd._FIRST_RETREAT + 0.01
-    assert crowd.affordable(2) == 2, "patience begins anew after a call that went well"
+    oversubscription.record([1.0, 1.0], 1.0)
+    oversubscription.record([1.0, 0.1], 1.0)
+    oversubscription.clock[0] += oversubscription._FIRST_BACKOFF + 0.01
+    assert oversubscription.limit(2) == 2, "patience begins anew after a call that went well"
 
 
-def test_launch_uses_no_more_members_than_the_cores_have_time_for(crowd):
+def test_launch_uses_no_more_members_than_the_cores_have_time_for(oversubscription):
     def sizes_seen(function):
         seen = []
         launch(lambda member: seen.append((member.rank, member.size, function())), [(member,) for member in members(3)])
@@ -289,10 +289,10 @@ def test_launch_uses_no_more_members_than_the_cores_have_time_for(crowd):
         return [(rank, size) for rank in range(size)]
 
     assert sizes_seen(lambda: None) == whole(3)
-    assert sizes_seen(lambda: time.sleep(2 * crowd._LEAST_SECONDS)) == whole(3)
-    assert crowd.affordable(3) < 3, "who sleeps has no core"
-    assert sizes_seen(lambda: None) == whole(crowd.affordable(3))
-    crowd.clock[0] += 2 * crowd._LONGEST_RETREAT
+    assert sizes_seen(lambda: time.sleep(2 * oversubscription._MIN_SECONDS)) == whole(3)
+    assert oversubscription.limit(3) < 3, "who sleeps has no core"
+    assert sizes_seen(lambda: None) == whole(oversubscription.limit(3))
+    oversubscription.clock[0] += 2 * oversubscription._MAX_BACKOFF
     assert sizes_seen(lambda: None) == whole(3)
 
 
@@ -399,7 +399,7 @@ import fastnn
 from fastnn.kernels import numba_kernels, numba_team
 
 numba_kernels._WORK = 1e-9
-numba_team._Crowd.affordable = lambda self, size: size
+numba_team._Oversubscription.limit = lambda self, size: size
 x, y = np.random.default_rng(0).random((500, 13), np.float32), np.arange(500) % 5
 
 def living():
@@ -481,12 +481,12 @@ print("done")
 
 INTERRUPT_LAUNCH = """
 import faulthandler, numba
-from fastnn.kernels.numba_team import launch, wait
+from fastnn.kernels.numba_team import barrier, launch
 
 @numba.njit(nogil=True)
 def wait_some_times(team):
     for _ in range(3):
-        wait(team)
+        barrier(team)
 
 def work(member):
     working.append(member.rank)

@@ -162,7 +162,7 @@ def main(kind, side, fault=None):
                 share = (0, shape[0], 0, shape[2] - 1)
             check(products, form, dtype, shape, alpha, beta, share, side == "end", fault, rng)
             count += 1
-    print(numba_simd.HOST.instructions, count)
+    print(numba_simd.ISA.name, count)
 
 
 if __name__ == "__main__":
