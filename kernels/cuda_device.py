@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastnn.errors import BackendError, DeviceMemoryError
 from fastnn.kernels.cuda_source import Module
@@ -47,15 +48,15 @@ def _check_installation() -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    """What comes of a page's worth of words into a reason, which is a line."""
+    """The first line of a message: reasons are shown on one line, and CuPy's messages fill a page."""
     return str(error).strip().partition("\n")[0]
 
 
-_check_installation()  # before CuPy is imported: if it can be at all, it warns of this with a page on stderr
+_check_installation()  # before CuPy is imported, which warns of two wheels by a page on stderr
 try:
     import cupy
     import cupyx
-except ImportError as error:  # CuPy's own message is a page, of which only the cause says what is wrong
+except ImportError as error:  # CuPy's own message is a page; only its cause says what is wrong
     raise ImportError(f"CuPy cannot be imported: {_first_line(error.__cause__ or error)}") from error
 
 _runtime = cupy.cuda.runtime
@@ -90,7 +91,7 @@ def _check_driver() -> None:
         if driver == 0:
             raise BackendError(f"no NVIDIA driver is loaded (cupy {cupy.__version__})") from error
         if error.status == _INSUFFICIENT_DRIVER:
-            raise BackendError(_words_for_old_driver(driver, _runtime.runtimeGetVersion())) from error
+            raise BackendError(_explain_old_driver(driver, _runtime.runtimeGetVersion())) from error
         if error.status != _NO_DEVICE:
             raise BackendError(f"no CUDA device: {error}") from error
         count = 0
@@ -98,7 +99,7 @@ def _check_driver() -> None:
         raise BackendError("no CUDA device: the driver sees none (is CUDA_VISIBLE_DEVICES set?)")
 
 
-def _words_for_old_driver(driver: int, runtime: int) -> str:
+def _explain_old_driver(driver: int, runtime: int) -> str:
     versions = f"the NVIDIA driver is for CUDA {_version(driver)} and this CuPy for CUDA {_version(runtime)}"
     major, cupys = driver // 1000, runtime // 1000
     if not _OLDEST_EXTRA <= major < cupys:
@@ -135,14 +136,14 @@ def capability() -> tuple[int, int]:
 
 @functools.cache
 def multiprocessors() -> int:
-    """How many there are."""
-    return cupy.cuda.Device().attributes["MultiProcessorCount"]
+    """How many multiprocessors the device has."""
+    return int(cupy.cuda.Device().attributes["MultiProcessorCount"])
 
 
 @functools.cache
 def shared_limit() -> int:
     """Bytes of shared memory that a block can have."""
-    return cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"]
+    return int(cupy.cuda.Device().attributes["MaxSharedMemoryPerBlockOptin"])
 
 
 def versions() -> dict[str, str]:
@@ -154,7 +155,7 @@ def versions() -> dict[str, str]:
 # ---- memory ---------------------------------------------------------------------------------------------------------
 
 
-def asarray(values: np.ndarray) -> Any:
+def asarray(values: NDArray[Any]) -> Any:
     return _allocate(values.shape, values.dtype, lambda: cupy.asarray(values))
 
 
@@ -165,16 +166,17 @@ def from_dlpack(values: Any) -> Any:
 
 
 def is_on_device(values: Any) -> bool:
-    """Whether it is an array of CuPy's."""
+    """Whether `values` is an array of CuPy's."""
     return isinstance(values, cupy.ndarray)
 
 
-def zeros(shape: Sequence[int], dtype: np.dtype) -> Any:
+def zeros(shape: Sequence[int], dtype: np.dtype[Any]) -> Any:
     return _allocate(shape, dtype, lambda: cupy.zeros(shape, dtype))
 
 
-def to_numpy(array: Any) -> np.ndarray:
-    return cupy.asnumpy(array)
+def to_numpy(array: Any) -> NDArray[Any]:
+    values: NDArray[Any] = cupy.asnumpy(array)
+    return values
 
 
 def synchronize() -> None:
@@ -182,8 +184,8 @@ def synchronize() -> None:
 
 
 def free_memory() -> int:
-    """Bytes that can still be had."""
-    return _runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes()
+    """Bytes that can still be allocated."""
+    return int(_runtime.memGetInfo()[0] + cupy.get_default_memory_pool().free_bytes())
 
 
 def _allocate(shape: Sequence[int], dtype: Any, make: Callable[[], Any]) -> Any:
@@ -211,9 +213,8 @@ class _Loaded:
 
     def __init__(self, module: Module) -> None:
         self._name = f"{module.file} ({' '.join(module.macros)})"
-        self._raw = cupy.RawModule(
-            code=module.text(), options=("-std=c++17",), enable_cooperative_groups=module.together
-        )
+        options = {"options": ("-std=c++17",), "enable_cooperative_groups": module.cooperative}
+        self._raw = cupy.RawModule(code=module.text(), **options)
         self._kernels: dict[str, Any] = {}
         try:
             self._raw.compile()
@@ -248,10 +249,11 @@ def load(module: Module) -> _Loaded:
 
 
 def resident_blocks(loaded: _Loaded, name: str, threads: int, shared: int) -> int:
-    """How many blocks of a kernel can be on the device at once."""
+    """How many blocks of a kernel fit on the device at once."""
     function = loaded.kernel(name, shared).kernel.ptr
-    each = cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(function, threads, shared)
-    return each * multiprocessors()
+    return (
+        int(cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(function, threads, shared)) * multiprocessors()
+    )
 
 
 def capture(work: Callable[[], None]) -> Any:
@@ -278,21 +280,22 @@ class Uploads:
     def __init__(self) -> None:
         self._stream = cupy.cuda.Stream(non_blocking=True)
 
-    def room(self, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
-        """Page-locked memory."""
-        return cupyx.empty_pinned(shape, dtype)
+    def pinned_array(self, shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """An array in page-locked memory."""
+        values: NDArray[Any] = cupyx.empty_pinned(shape, dtype)
+        return values
 
-    def mark(self) -> Any:
-        """A point that the computation launched so far will have reached; see `put`."""
+    def record_event(self) -> Any:
+        """An event that occurs when the computation launched so far is done; see `copy`."""
         return cupy.cuda.get_current_stream().record()
 
-    def put(self, values: np.ndarray, to: Any, after: Any) -> Any:
-        """Begin to copy, once the computation has reached the mark `after`; what is launched later waits.
+    def copy(self, values: NDArray[Any], to: Any, after: Any) -> Any:
+        """Begin to copy when the event `after` has occurred; computation that is launched later waits for the copy.
 
-        The mark must not be older than `to`: its memory may have been another array's, on which the computation goes
-        on, and CuPy hands it on in the order of the current stream alone.
+        The event must not be older than `to`: its memory may have been another array's, on which the computation goes
+        on, and CuPy reuses memory in the order of the current stream alone.
 
-        Returns something with ``synchronize()``, which returns when `values` may be overwritten.
+        Returns an event; `values` may be overwritten when its ``synchronize()`` returns.
         """
         self._stream.wait_event(after)
         to.set(values, stream=self._stream)

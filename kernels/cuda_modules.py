@@ -97,12 +97,12 @@ def module(
     real: str,
     precision: str | None = None,
     tile: Tile | None = None,
-    together: bool = False,
+    cooperative: bool = False,
     update: str = "",
 ) -> Module:
     """A source for one type; where it has matrix products also for a precision and a tile; or for an optimizer."""
     macros = (f"REAL={real}", *((precision.upper(),) if precision else ()), *(tile.macros() if tile else ()))
-    return Module(file, macros, together, update, (*ACTIVATIONS, *LOSSES))
+    return Module(file, macros, cooperative, update, (*ACTIVATIONS, *LOSSES))
 
 
 def _optimizers() -> Iterator[Optimizer]:
@@ -120,5 +120,5 @@ def all_modules() -> Iterator[Module]:
         )
         for precision in (None, *PRECISIONS) if real == "float" else (None,):
             if real == "float":
-                yield module("persistent.cu", real, precision, together=True)
+                yield module("persistent.cu", real, precision, cooperative=True)
             yield from (module("products.cu", real, precision, tile) for tile in TILES[real])

@@ -1,35 +1,36 @@
 """The plan "persistent": one launch does all mini-batches of an epoch, with the parameters in shared memory.
 
-Which networks are fit for it is said in `find_obstacle`, and how many blocks share one in `choose_blocks`. The kernel,
-and how a network is divided, are in ``cuda/persistent.cu``.
+Which networks it can train is decided by `find_obstacle`, and over how many blocks one is partitioned by
+`choose_blocks`. The kernel, and how it partitions a network, are in ``cuda/persistent.cu``.
 """
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastnn.errors import BackendError
 from fastnn.kernels.cuda_device import asarray, load, multiprocessors, resident_blocks, shared_limit, to_numpy, zeros
-from fastnn.kernels.cuda_gathering import current
+from fastnn.kernels.cuda_joint_launch import current
 from fastnn.kernels.cuda_modules import module
 from fastnn.kernels.cuda_stream import StreamedSamples
 from fastnn.operations.optimizers import SGD
 
-__all__ = ["Launch", "find_obstacle", "run_together"]
+__all__ = ["Launch", "find_obstacle", "launch_all"]
 
 _FILE = "persistent.cu"
 _MAX_LAYERS = 8
 _THREADS = 256
-_STATE = 832  # bytes: struct State of the kernel, in whole 16
+_STATE = 832  # bytes: struct State of the kernel, rounded up to a multiple of 16
 _LAYER = np.dtype([(name, np.int64) for name in ("n_in", "n_out", "activation", "weights", "bias")])
 _JOB = np.dtype(  # struct Job of the kernel
     [(name, np.uint64) for name in ("x", "labels", "targets", "order", "rates", "params", "velocity")]
     + [(name, np.uint64) for name in ("losses", "hits", "partial", "total")]
     + [(name, np.int64) for name in ("blocks", "n_layers", "has_labels", "has_bias", "has_velocity", "nesterov")]
-    + [(name, np.int64) for name in ("loss", "task", "first", "last", "batch_size", "rows", "room")]
+    + [(name, np.int64) for name in ("loss", "task", "first", "last", "batch_size", "rows", "exchange_size")]
     + [(name, np.float64) for name in ("scale", "shift", "momentum", "weight_decay")]
     + [("layers", _LAYER, _MAX_LAYERS), ("arrived", np.int64), ("failed", np.int64)]
 )
@@ -44,24 +45,30 @@ class Size(NamedTuple):
     velocity: bool
     scratch: int  # elements, for matrix units
 
+    def layers(self) -> Iterator[tuple[int, str, int, int]]:
+        """(index, how its weights are partitioned, inputs, outputs) of each layer of weights."""
+        last = len(self.sizes) - 2
+        for layer, (n_in, n_out) in enumerate(zip(self.sizes[:-1], self.sizes[1:], strict=True)):
+            yield layer, "rows" if layer % 2 else "whole" if layer == last else "columns", n_in, n_out
 
-# ---- fit or not -----------------------------------------------------------------------------------------------------
+
+# ---- which networks, on how many blocks -----------------------------------------------------------------------------
 
 
 def find_obstacle(member: Any, data: Any, layers: Any, buffers: Any, objective: Any) -> str | None:
     """Why this network cannot be trained by one launch; None if it can."""
     if member.real != "float":
-        return "it is for float32 alone"
+        return "it supports float32 only"
     if not isinstance(objective.optimizer.record, SGD):
-        return "it is for SGD, with or without momentum, alone"
+        return "it supports SGD only, with or without momentum"
     if objective.clip_norm:
-        return "it does not clip the gradient"
+        return "it does not clip gradients"
     if any(layers.dropout) or data.sample_weight.size:
-        return "it has neither dropout nor sample weights"
+        return "it supports neither dropout nor sample weights"
     if any(one.record.needs_z for one in layers.activations[:-1]):
-        return "it has no activation whose derivative is computed from z"
+        return "it supports no hidden activation whose derivative is computed from z, such as gelu"
     if len(layers.weights) > _MAX_LAYERS:
-        return f"it is for at most {_MAX_LAYERS} layers of weights"
+        return f"it supports at most {_MAX_LAYERS} layers of weights"
     if isinstance(data.x, StreamedSamples) or data.x.dtype.name not in ("uint8", "float32"):
         return "samples must be uint8 or float32, and fit the device's memory"
     if choose_blocks(_size(member, data, layers, buffers, objective)) is None:
@@ -81,45 +88,33 @@ def shared_bytes(size: Size, blocks: int, buffers: int) -> int:
     def padded(n: int) -> int:
         return -(-n // 4) * 4
 
-    last = len(size.sizes) - 2
     stride = ((size.sizes[0] * size.item + 3) // 4 | 1) * 4
     elements = _THREADS // 32 * 2 + padded(size.scratch) + padded(buffers * size.rows * stride // 4)
-    for layer, (n_in, n_out) in enumerate(zip(size.sizes[:-1], size.sizes[1:], strict=True)):
-        split = _split(layer, last)
+    for layer, split, n_in, n_out in size.layers():
         n_in = -(-n_in // blocks) if split == "rows" else n_in
         n_out = -(-n_out // blocks) if split == "columns" else n_out
-        parameters = padded(n_in * n_out) + padded(n_out)
-        elements += parameters * (2 if size.velocity else 1)
-        elements += padded(size.rows * n_out) * (2 if split == "columns" or layer == last else 1)
+        elements += (padded(n_in * n_out) + padded(n_out)) * (2 if size.velocity else 1)
+        own_delta = split == "columns" or layer == len(size.sizes) - 2
+        elements += padded(size.rows * n_out) * (2 if own_delta else 1)
     return _STATE + 4 * (elements + 2 * padded(size.rows * size.sizes[-1]))
 
 
-def _split(layer: int, last: int) -> str:
-    return "rows" if layer % 2 else "whole" if layer == last else "columns"
-
-
-def room_for_exchange(size: Size) -> int:
-    """Elements of the largest sum over the blocks."""
-    last = len(size.sizes) - 2
-    exchanged = [1]
-    for layer, (n_in, n_out) in enumerate(zip(size.sizes[:-1], size.sizes[1:], strict=True)):
-        if _split(layer, last) == "rows":
-            exchanged.append(n_out)
-        elif layer > 0:
-            exchanged.append(n_in)
-    return size.rows * max(exchanged)
+def exchange_size(size: Size) -> int:
+    """Elements of the largest matrix that is summed over the blocks."""
+    exchanged = [n_out if split == "rows" else n_in for layer, split, n_in, n_out in size.layers() if layer > 0]
+    return size.rows * max([1, *exchanged])
 
 
 def choose_blocks(size: Size) -> tuple[int, int] | None:
-    """How many blocks share the network, and whether each has one or two mini-batches of samples; None if none do.
+    """(blocks to partition the network over, mini-batches that each buffers: 1 or 2); None if it does not fit.
 
-    More blocks have less to compute each, and wait longer for each other. Networks that are trained side by side share
-    the device, if they fit a share of it. The count of cycles is rough.
+    More blocks have less to compute each, and wait longer at barriers. Networks that are trained side by side get an
+    equal part of the device each, if they fit that. The count of cycles is rough.
     """
-    gathering = current()
-    shares = [] if gathering is None else [max(1, multiprocessors() // gathering.n)]
-    for multiprocessors_here in (*shares, multiprocessors()):
-        most = min(multiprocessors_here, max(size.sizes[1:-1], default=1))
+    joint = current()
+    limits = [multiprocessors()] if joint is None else [max(1, multiprocessors() // joint.n), multiprocessors()]
+    for limit in limits:
+        most = min(limit, max(size.sizes[1:-1], default=1))
         fit = [
             (blocks, buffers)
             for blocks in sorted({*(2**i for i in range(most.bit_length())), most})
@@ -132,23 +127,22 @@ def choose_blocks(size: Size) -> tuple[int, int] | None:
 
 
 _PER_CYCLE = 32  # multiply-adds of a block that reads its operands from shared memory
-_MEETING = 2000  # cycles until all blocks have met
-_FEW = 32768  # numbers that every block reads to add up all sums by itself: FEW in the kernel
-_READ_PER_CYCLE = 16  # numbers that a block gets from the second-level cache
-_FETCH = 1500  # cycles until samples that are waited for have come
+_BARRIER = 2000  # cycles of a barrier of all blocks
+_FEW = 32768  # elements up to which every block adds up the whole sum by itself: FEW in the kernel
+_READ_PER_CYCLE = 16  # elements that a block gets from the second-level cache
+_FETCH = 1500  # cycles until samples arrive
 
 
 def _cycles(size: Size, blocks: int, buffers: int) -> float:
     """Of a mini-batch."""
-    last, products, exchanges = len(size.sizes) - 2, 0.0, 0.0
-    for layer, (n_in, n_out) in enumerate(zip(size.sizes[:-1], size.sizes[1:], strict=True)):
-        share = 1 if _split(layer, last) == "whole" else blocks
-        products += (2 if layer == 0 else 3) * size.rows * math.ceil(n_in * n_out / share)
-        if blocks > 1 and layer > 0 and _split(layer, last) != "whole":
-            count = size.rows * (n_out if layer % 2 else n_in)
+    products, exchanges = 0.0, 0.0
+    for layer, split, n_in, n_out in size.layers():
+        parts = 1 if split == "whole" else blocks
+        products += (2 if layer == 0 else 3) * size.rows * math.ceil(n_in * n_out / parts)
+        if blocks > 1 and layer > 0 and split != "whole":
+            count = size.rows * (n_out if split == "rows" else n_in)
             few = count * blocks <= _FEW
-            reads = count * blocks if few else 2 * count
-            exchanges += _MEETING * (1 if few else 2) + reads / _READ_PER_CYCLE
+            exchanges += _BARRIER * (1 if few else 2) + (count * blocks if few else 2 * count) / _READ_PER_CYCLE
     return products / _PER_CYCLE + exchanges + (_FETCH if buffers == 1 else 0)
 
 
@@ -162,7 +156,7 @@ class Launch:
     ----------
     member : fastnn.kernels.cuda_team.Member
     data, layers, buffers, objective
-        As an entry of the step has them; fit for it, see `find_obstacle`.
+        As an entry of the step has them; without an obstacle, see `find_obstacle`.
     """
 
     def __init__(self, member: Any, data: Any, layers: Any, buffers: Any, objective: Any) -> None:
@@ -171,42 +165,45 @@ class Launch:
         assert choice is not None
         self.blocks, self.buffers = choice
         self.kernel, self.shared = f"train_{data.x.dtype.name}", shared_bytes(size, *choice)
-        self.loaded = load(module(_FILE, member.real, member.precision, together=True))
-        room = room_for_exchange(size)
-        self._exchange = zeros((2 * self.blocks + 1, room), np.dtype(np.float32))
+        self.loaded = load(module(_FILE, member.real, member.precision, cooperative=True))
+        elements = exchange_size(size)
+        self._exchange = zeros((2 * self.blocks + 1, elements), np.dtype(np.float32))
         self.job = _describe(size, data, layers, objective)
-        self.job["blocks"], self.job["room"] = self.blocks, room
+        self.job["blocks"], self.job["exchange_size"] = self.blocks, elements
         self.job["partial"], self.job["total"] = _address(self._exchange), _address(self._exchange[2 * self.blocks :])
 
     def run(self, first: int, last: int) -> None:
-        """Train on mini-batches `first` to ``last - 1``; together with other threads' networks where they gather.
+        """Train on mini-batches `first` to ``last - 1``, in one launch with the other networks of a `JointLaunch`.
 
         Raises
         ------
         BackendError
-            If not all blocks can be on the device at once, or one was lost.
+            If the blocks cannot all be resident at once, or one never reached a barrier.
         """
         self.job["first"], self.job["last"] = first, last
-        gathering = current()
-        if gathering is None:
-            run_together([self])
+        joint = current()
+        if joint is None:
+            launch_all([self])
         else:
-            gathering.submit(self)
+            joint.submit(self)
 
 
-def run_together(launches: Sequence[Launch]) -> None:
-    """Launch those side by side that share a kernel, as many at a time as the device has room for."""
+def launch_all(launches: Sequence[Launch]) -> None:
+    """Launch the networks of the same kernel and partition together, as many at a time as the device fits."""
 
-    def kind(launch: Launch) -> tuple:
+    def kind(launch: Launch) -> tuple[Any, ...]:
         return id(launch.loaded), launch.kernel, launch.shared, launch.blocks, launch.buffers
 
     for _, alike in itertools.groupby(sorted(launches, key=kind), key=kind):
         group = list(alike)
         one = group[0]
-        there = resident_blocks(one.loaded, one.kernel, _THREADS, one.shared)
-        at_once = there // one.blocks
-        if at_once == 0:  # CuPy would launch fewer, for which the others wait
-            raise BackendError(f"{one.blocks} blocks have to be on the device at once, and {there} can")
+        resident = resident_blocks(one.loaded, one.kernel, _THREADS, one.shared)
+        at_once = resident // one.blocks
+        if at_once == 0:  # CuPy would launch fewer, and their barrier would never end
+            raise BackendError(
+                f"the persistent kernel needs {one.blocks} co-resident blocks, the device fits {resident}; "
+                "set FASTNN_CUDA_PLAN=graph"
+            )
         for start in range(0, len(group), at_once):
             _run_jobs(group[start : start + at_once])
 
@@ -217,10 +214,13 @@ def _run_jobs(launches: Sequence[Launch]) -> None:
     arguments = (table, one.blocks, one.buffers)
     one.loaded.start(one.kernel, one.blocks * len(launches), _THREADS, one.shared, *arguments)
     if to_numpy(table).view(_JOB)["failed"].any():
-        raise BackendError("a block of the persistent kernel did not come to where the others waited for it")
+        raise BackendError(
+            "a block of the persistent kernel did not reach a barrier in time, so the parameters are undefined; "
+            "set FASTNN_CUDA_PLAN=graph"
+        )
 
 
-def _describe(size: Size, data: Any, layers: Any, objective: Any) -> np.ndarray:
+def _describe(size: Size, data: Any, layers: Any, objective: Any) -> NDArray[Any]:
     """The network and its data as the kernel reads them."""
     job = np.zeros((), _JOB)
     job["x"], job["labels"], job["targets"], job["order"] = map(
@@ -243,4 +243,4 @@ def _describe(size: Size, data: Any, layers: Any, objective: Any) -> np.ndarray:
 
 def _address(array: Any) -> int:
     """Where an array of the device begins; 0 for an empty one."""
-    return array.__cuda_array_interface__["data"][0] if array.size else 0
+    return int(array.__cuda_array_interface__["data"][0]) if array.size else 0

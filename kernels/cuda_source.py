@@ -16,7 +16,7 @@ from fastnn.operations.expressions import CUDA, Program
 
 __all__ = ["Module", "code_of", "update_text"]
 
-# codes.py as macros: what the kernels branch on is written down once
+# codes.py as macros: the codes that kernels branch on are defined once
 _CODES = tuple(f"{name}={value}" for name, value in sorted(vars(codes).items()) if isinstance(value, int))
 _OF = ("output", "logit", "log_probability")  # see Loss.of; loss.cuh has the same
 
@@ -26,7 +26,7 @@ class Module(NamedTuple):
 
     file: str
     macros: tuple[str, ...]
-    together: bool = False  # its kernels' blocks wait for each other, so all have to be on the device at once
+    cooperative: bool = False  # a barrier spans all blocks of a kernel, so they have to be resident at once
     update: str = ""  # of optimizers.cu: the function that `update_text` makes of an optimizer
     operations: tuple[str, ...] = ()  # names of those that were registered when it was asked for: its text has them all
 

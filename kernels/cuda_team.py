@@ -1,10 +1,11 @@
-"""Who launches the kernels of a network, and how: the plans.
+"""How the kernels of a network are launched: the execution plans.
 
 With "eager" each kernel is launched by the interpreter. With "graph" the launches of some mini-batches are recorded as
 a CUDA graph, and replayed for all others. With "persistent" one launch does them all, where the network is fit for it:
 see `cuda_persistent`. FASTNN_CUDA_PLAN chooses; unset, `Member` does.
 """
 
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -14,18 +15,21 @@ import numpy as np
 from fastnn.errors import BackendError, SettingError
 from fastnn.kernels.codes import GRADIENT_ONLY
 from fastnn.kernels.cuda_device import capture, load, multiprocessors, zeros
-from fastnn.kernels.cuda_gathering import current
-from fastnn.kernels.cuda_modules import Module, Product, choose_tile, module
+from fastnn.kernels.cuda_joint_launch import current
+from fastnn.kernels.cuda_modules import Product, choose_tile, module
 from fastnn.kernels.cuda_persistent import Launch, find_obstacle
+from fastnn.kernels.cuda_source import Module
 from fastnn.kernels.cuda_stream import StreamedSamples
 
-__all__ = ["Member", "asked_plan"]
+__all__ = ["Member", "requested_plan"]
 
 PLANS = ("eager", "graph", "persistent")
 _THREADS = 256  # of a block that goes through arrays element by element
 _REPLAYED = 16  # mini-batches in a graph: launching one costs a few microseconds, whatever is in it
 
 Work = Callable[[int], None]
+Arguments = tuple[Any, ...]
+Key = tuple[int, ...]
 
 
 class Member:
@@ -41,23 +45,23 @@ class Member:
     """
 
     def __init__(self, real: str, precision: str | None) -> None:
-        self._asked = asked_plan()
+        self._requested = requested_plan()
         self.plan = "graph"
         self.counter = zeros((1,), np.dtype(np.int64))
         self.real, self.precision = real, precision
-        self._rehearsing = False
-        self._kept: dict[tuple, tuple] = {}  # what graphs and launches work on: they hold no references themselves
-        self._graphs: dict[tuple, Any] = {}
-        self._launches: dict[tuple, Launch] = {}
-        self._sums: dict[int, Any] = {}
+        self._dry_run = False
+        self._references: dict[Key, Arguments] = {}  # to the arrays of graphs and launches, which hold none themselves
+        self._graphs: dict[tuple[Key, int], Any] = {}
+        self._launches: dict[Key, Launch] = {}
+        self._scratch: dict[int, Any] = {}
 
     # ---- for the kernels ----
 
-    def sums(self, n: int) -> Any:
-        """Room for `n` float64, the same each time: what one kernel leaves to the next."""
-        if n not in self._sums:
-            self._sums[n] = zeros((n,), np.dtype(np.float64))
-        return self._sums[n]
+    def scratch(self, n: int) -> Any:
+        """A scratch buffer of `n` float64, the same each time: what one kernel leaves to the next."""
+        if n not in self._scratch:
+            self._scratch[n] = zeros((n,), np.dtype(np.float64))
+        return self._scratch[n]
 
     def start(self, file: str, kernel: str, blocks: int, threads: int, shared: int, *arguments: Any) -> None:
         """Launch a kernel of a file other than products.cu."""
@@ -79,48 +83,50 @@ class Member:
         compiled = module("products.cu", self.real, self.precision, tile)
         self._start(compiled, kernel, tile.blocks(product), tile.threads, tile.shared(self.real, product), arguments)
 
-    def _start(self, compiled: Module, kernel: str, blocks: int, threads: int, shared: int, arguments: tuple) -> None:
+    def _start(
+        self, compiled: Module, kernel: str, blocks: int, threads: int, shared: int, arguments: tuple[Any, ...]
+    ) -> None:
         loaded = load(compiled)
-        if not self._rehearsing:
+        if not self._dry_run:
             loaded.start(kernel, blocks, threads, shared, *arguments)
 
     # ---- for the step ----
 
-    def prepare(self, work: Work, first: int, last: int, called: tuple) -> None:
+    def prepare(self, work: Work, first: int, last: int, called: Arguments) -> None:
         """Decide on a plan, and compile what `work` will launch."""
         self.plan = self._decide(called)
         if self.plan == "persistent":
             self._make_launch(called)
             return
-        if _trains(called) and (gathering := current()):
-            gathering.withdraw()
-        self._rehearsing = True
+        if _trains(called) and (joint := current()):
+            joint.withdraw()
+        self._dry_run = True
         try:
             work(1)
         finally:
-            self._rehearsing = False
+            self._dry_run = False
 
-    def _decide(self, called: tuple) -> str:
-        """The plan that was asked for; otherwise "persistent" where it can be had and is not slower than "graph".
+    def _decide(self, called: Arguments) -> str:
+        """The plan that was requested; otherwise "persistent" where it is possible and not slower than "graph".
 
         Measured on a device, an epoch of 784-128-10 takes as long by either, and one of 784-512-512-512-10 takes 3.1
         times as long by the persistent kernel. That kernel gains where several networks are trained side by side.
         """
-        if self._asked in ("eager", "graph") or not _trains(called):
-            return "eager" if self._asked == "eager" else "graph"
+        if self._requested in ("eager", "graph") or not _trains(called):
+            return "eager" if self._requested == "eager" else "graph"
         layers = called[2]
-        if self._asked is None and len(layers.weights) > 2 and current() is None:
+        if self._requested is None and len(layers.weights) > 2 and current() is None:
             return "graph"
         obstacle = find_obstacle(self, *called[1:-1])
-        if obstacle and self._asked == "persistent":
-            raise BackendError(f"FASTNN_CUDA_PLAN=persistent cannot be had: {obstacle}")
+        if obstacle and self._requested == "persistent":
+            raise BackendError(f"FASTNN_CUDA_PLAN=persistent: that plan cannot train this network: {obstacle}")
         return "graph" if obstacle else "persistent"
 
-    def _make_launch(self, called: tuple) -> None:
-        self._kept[_key(called)] = called[:-1]
+    def _make_launch(self, called: Arguments) -> None:
+        self._references[_key(called)] = called[:-1]
         self._launches[_key(called)] = Launch(self, *called[1:-1])
 
-    def run(self, work: Work, first: int, last: int, called: tuple) -> None:
+    def run(self, work: Work, first: int, last: int, called: Arguments) -> None:
         """Do mini-batches `first` to ``last - 1``."""
         if first == last:
             return
@@ -143,31 +149,31 @@ class Member:
         work(n)
         self.start("gradients.cu", "advance_counter", 1, 1, 0, self.counter, n)
 
-    def _replay(self, work: Work, count: int, called: tuple) -> None:
+    def _replay(self, work: Work, count: int, called: Arguments) -> None:
         key = _key(called)
-        if key not in self._kept:
-            self._kept[key] = called[:-1]  # the last is this member
-            self._work(work, 1)  # loads the kernels, which cannot be done under capture
+        if key not in self._references:
+            self._references[key] = called[:-1]  # the last is this member
+            self._work(work, 1)  # loads the kernels, which is impossible while a graph is captured
             count -= 1
         while count > 0:
             n = _REPLAYED if count >= _REPLAYED else 1
             if (key, n) not in self._graphs:
-                self._graphs[key, n] = capture(lambda n=n: self._work(work, n))
+                self._graphs[key, n] = capture(functools.partial(self._work, work, n))
             self._graphs[key, n].launch()
             count -= n
 
 
-def _key(called: tuple) -> tuple:
+def _key(called: Arguments) -> Key:
     return tuple(map(id, called))
 
 
-def _trains(called: tuple) -> bool:
+def _trains(called: Arguments) -> bool:
     """Whether it is the entry of the step that changes parameters."""
     function, *_, objective, _ = called
-    return function.__name__ == "train_steps" and objective.update != GRADIENT_ONLY
+    return bool(function.__name__ == "train_steps" and objective.update != GRADIENT_ONLY)
 
 
-def asked_plan() -> str | None:
+def requested_plan() -> str | None:
     plan = os.environ.get("FASTNN_CUDA_PLAN") or None
     if plan not in (None, *PLANS):
         raise SettingError(f"FASTNN_CUDA_PLAN must be {', '.join(PLANS[:-1])} or {PLANS[-1]}, got {plan!r}")

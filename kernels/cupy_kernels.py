@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastnn.errors import SettingError
 from fastnn.kernels.codes import PRECISIONS
@@ -28,15 +29,16 @@ from fastnn.kernels.cuda_device import (  # noqa: F401 - some are functions of t
     zeros,
 )
 from fastnn.kernels.cuda_device import device as describe_device
-from fastnn.kernels.cuda_gathering import Gathering, current
+from fastnn.kernels.cuda_joint_launch import JointLaunch, current
 from fastnn.kernels.cuda_modules import REALS, Product
-from fastnn.kernels.cuda_persistent import run_together
+from fastnn.kernels.cuda_persistent import launch_all
 from fastnn.kernels.cuda_source import code_of, update_text
 from fastnn.kernels.cuda_stream import StreamedSamples
-from fastnn.kernels.cuda_team import Member, asked_plan
+from fastnn.kernels.cuda_team import Member, requested_plan
 from fastnn.kernels.threads import limit_blas_threads
 from fastnn.operations import ACTIVATIONS, LOSSES, Activation, Loss, Optimizer
 
+Call = tuple[Any, ...]
 _WARPS = {"float": 32, "double": 16}  # of the one block that sums up the loss, at most
 _BLOCKS = 64  # at most, that sum up the gradient's squares: each thread reads their sums
 
@@ -65,15 +67,15 @@ class LoadedOptimizer(NamedTuple):
 # ---- operations -----------------------------------------------------------------------------------------------------
 
 
-def load_activation(activation: Activation, dtype: np.dtype) -> LoadedActivation:
+def load_activation(activation: Activation, dtype: np.dtype[Any]) -> LoadedActivation:
     return LoadedActivation(activation, code_of(activation.name, ACTIVATIONS))
 
 
-def load_loss(loss: Loss, output: Activation, dtype: np.dtype) -> LoadedLoss:
+def load_loss(loss: Loss, output: Activation, dtype: np.dtype[Any]) -> LoadedLoss:
     return LoadedLoss(code_of(loss.name, LOSSES), code_of(output.name, ACTIVATIONS))
 
 
-def load_optimizer(optimizer: Optimizer, dtype: np.dtype) -> LoadedOptimizer:
+def load_optimizer(optimizer: Optimizer, dtype: np.dtype[Any]) -> LoadedOptimizer:
     return LoadedOptimizer(optimizer, update_text(optimizer))
 
 
@@ -149,7 +151,7 @@ def dense_sgd(x, delta, rates, step, weight_decay, W, b, team):
 def clip(grads, max_norm, team):
     threads = 256
     blocks = min(_BLOCKS, -(-grads.size // threads))
-    sums = team.sums(blocks)
+    sums = team.scratch(blocks)
     team.start("gradients.cu", "sum_squares", blocks, threads, 8 * threads // 32, grads, sums, grads.size)
     team.each("gradients.cu", "clip", grads.size, grads, sums, blocks, float(max_norm), grads.size)
 
@@ -162,22 +164,21 @@ def apply_optimizer(params, grads, state, optimizer, rates, step, constants, wei
 # ---- the host's side ------------------------------------------------------------------------------------------------
 
 
-def as_source(values: np.ndarray) -> Any:
+def as_source(values: NDArray[Any]) -> Any:
     if is_on_device(values):
         return values
-    gathering = current()
-    return gathering.source(values, _upload) if gathering else _upload(values)
+    joint = current()
+    return joint.source(values, _upload) if joint else _upload(values)
 
 
-def _upload(values: np.ndarray) -> Any:
-    limit = _asked_limit()
-    return (
-        StreamedSamples(values) if values.nbytes > (free_memory() / 2 if limit is None else limit) else asarray(values)
-    )
+def _upload(values: NDArray[Any]) -> Any:
+    limit = _data_limit()
+    fits = values.nbytes <= (free_memory() / 2 if limit is None else limit)
+    return asarray(values) if fits else StreamedSamples(values)
 
 
-def _asked_limit() -> float | None:
-    """Bytes of device memory that a data set may take."""
+def _data_limit() -> float | None:
+    """Bytes of device memory that a data set may take, if that is set."""
     text = os.environ.get("FASTNN_CUDA_DATA_LIMIT")
     if not text:
         return None
@@ -191,12 +192,12 @@ def _asked_limit() -> float | None:
 
 
 def device() -> str:
-    words = describe_device()
-    asked_plan(), _asked_limit()  # raise what would be raised when a network trains
-    return words
+    description = describe_device()
+    requested_plan(), _data_limit()  # raise at once what would be raised when a network trains
+    return description
 
 
-def compile(function: Callable, entry: bool) -> Callable:
+def compile(function: Callable[..., None], entry: bool) -> Callable[..., None]:
     return function
 
 
@@ -204,19 +205,21 @@ def precisions() -> tuple[str, ...]:
     return PRECISIONS if capability() >= (8, 0) else ()
 
 
-def make_team(threads: int, sizes: Sequence[int], rows: int, dtype: np.dtype, precision: str | None) -> Sequence[Any]:
+def make_team(
+    threads: int, sizes: Sequence[int], rows: int, dtype: np.dtype[Any], precision: str | None
+) -> Sequence[Any]:
     return (Member(REALS[np.dtype(dtype).name], precision),)
 
 
 def plan(member: Any) -> str:
-    return member.plan
+    return str(member.plan)
 
 
-def prepare(function: Callable, call: tuple) -> None:
+def prepare(function: Callable[..., None], call: Call) -> None:
     call[-1].prepare(*_read_call(function, call))
 
 
-def launch(function: Callable, calls: Sequence[tuple]) -> None:
+def launch(function: Callable[..., None], calls: Sequence[Call]) -> None:
     (call,) = calls
     if isinstance(call[0], int):
         call[-1].run(*_read_call(function, call))
@@ -224,7 +227,7 @@ def launch(function: Callable, calls: Sequence[tuple]) -> None:
         function(*call)
 
 
-def _read_call(function: Callable, call: tuple) -> tuple[Callable[[int], None], int, int, tuple]:
+def _read_call(function: Callable[..., None], call: Call) -> tuple[Callable[[int], None], int, int, Call]:
     """An entry of the step begins with a range of mini-batches, or with the one that it is for."""
     if isinstance(call[1], int):
         first, last, *rest = call
@@ -234,7 +237,7 @@ def _read_call(function: Callable, call: tuple) -> tuple[Callable[[int], None], 
 
 
 def side_by_side(n: int, threads: int) -> tuple[int, AbstractContextManager[None]]:
-    return n, Gathering(n, run_together)
+    return n, JointLaunch(n, launch_all)
 
 
 def limit_threads(n: int) -> AbstractContextManager[None]:

@@ -16,7 +16,7 @@ from cuda_on_cpu import on_cpu_only
 
 import fastnn
 from fastnn.interruption import Interruption
-from fastnn.kernels import cuda_gathering
+from fastnn.kernels import cuda_joint_launch
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.integers(0, 256, (150, 20)).astype(np.uint8), RNG.integers(0, 4, 150)
@@ -256,22 +256,22 @@ def test_a_lost_block_is_everybody_s_error(backend, monkeypatch):
     monkeypatch.setattr(cuda_on_cpu.Loaded, "start", start_less)
     persistent = cuda_on_cpu.find_part(cuda_on_cpu.load_kernels(), "cuda_persistent")
     monkeypatch.setattr(persistent, "choose_blocks", lambda size: (2, 1))
-    with pytest.raises(fastnn.BackendError, match="did not come"):
+    with pytest.raises(fastnn.BackendError, match="did not reach a barrier"):
         fastnn.train_many(make(backend, [[20, 6, 4]] * 2), X, Y, epochs=1)
 
 
 def test_an_interrupted_network_is_not_trained_on():
     """What it had submitted is taken back; the others go on without it."""
     launched = []
-    gathering = cuda_gathering.Gathering(2, lambda requests: launched.append(list(requests)))
+    joint = cuda_joint_launch.JointLaunch(2, lambda requests: launched.append(list(requests)))
     waiting, seen = threading.Event(), []
     interruptions = {"interrupted": Interruption(), "other": Interruption()}
 
     def train(request):
-        with interruptions[request], gathering:
+        with interruptions[request], joint:
             waiting.set()
             try:
-                gathering.submit(request)
+                joint.submit(request)
             except KeyboardInterrupt:
                 seen.append(request)
 

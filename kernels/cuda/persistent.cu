@@ -1,19 +1,18 @@
 // A whole span of mini-batches in one launch: weights, biases and velocity stay in shared memory.
 //
-// The blocks of a network share its hidden units. Layers come in pairs. The first of a pair is split by columns: a block
-// has some of its outputs, from all of its inputs. The second is split by rows: a block has the weights that read its
-// own outputs of the first, and what it computes is a share of every sum. The shares are added up over the blocks, in
-// their order, so that every run gives the same. That is one exchange a pair forward, and one backward for every pair
+// The hidden units of a network are partitioned over the blocks. Layers come in pairs. The first of a pair is split by
+// columns: a block has some of its outputs, from all of its inputs. The second is split by rows: a block has the weights
+// that read its own outputs of the first, and computes partial sums. These are added up over the blocks, in the blocks'
+// order, so that every run gives the same result. That is one exchange a pair forward, and one backward for every pair
 // but the first. A last layer without a partner, which has few outputs, is computed by every block for itself.
 //
-// Exchanges go through global memory. A block that is lost would leave the others waiting: after a while they give up,
-// and say so in `failed`.
+// Exchanges go through global memory. If a block is lost, the others time out at the next barrier and set `failed`.
 #include "loss.cuh"
 #include "multiply.cuh"
 
 constexpr int MAX_LAYERS = 8;
-constexpr int FEW = 32768;  // numbers that a block reads to add up all sums; if more, it takes a share and all meet again
-constexpr u64 PATIENCE = 10ull * 1000 * 1000 * 1000;  // nanoseconds
+constexpr int FEW = 32768;  // elements that a block reads to add up all sums; if more, each block adds up some of them
+constexpr u64 TIMEOUT = 10ull * 1000 * 1000 * 1000;  // nanoseconds
 
 struct Layer {
   long long n_in, n_out, activation;
@@ -33,7 +32,7 @@ struct Job {  // a network and its data, as cuda_persistent.py lays them out
   REAL* partial;  // 2 x blocks x the largest exchange
   REAL* total;    // the largest exchange
   long long blocks, n_layers, has_labels, has_bias, has_velocity, nesterov, loss, task;
-  long long first, last, batch_size, rows, room;  // room: elements of the largest exchange
+  long long first, last, batch_size, rows, exchange_size;  // exchange_size: elements of the largest exchange
   double scale, shift, momentum, weight_decay;
   Layer layers[MAX_LAYERS];
   long long arrived, failed;  // counted and set by the blocks; 0 at first
@@ -41,11 +40,11 @@ struct Job {  // a network and its data, as cuda_persistent.py lays them out
 
 enum Split { COLUMNS, ROWS, WHOLE };
 
-// A block's share of a layer. Matrices of samples have a row a sample.
+// A block's part of a layer. Matrices of samples have a row a sample.
 struct Part {
   Split split;
-  int activation, n_in, n_out;   // the numbers of units are those of the share
-  int first_in, first_out;       // the first units of the share
+  int activation, n_in, n_out;   // the numbers of units are those of the part
+  int first_in, first_out;       // the first units of the part
   int columns;                   // of the whole layer
   long long weights, bias;       // where in the parameters
   REAL *W, *b, *vW, *vb;         // n_in x n_out and n_out
@@ -57,7 +56,7 @@ struct State {
   REAL *z, *target, *scratch;
   double* places;
   int rank;
-  u32 meetings;  // that there have been
+  u32 barriers;  // passed so far
   bool failed;
 };
 
@@ -71,7 +70,7 @@ __device__ __forceinline__ REAL* take(REAL*& free, int count) {
   return taken;
 }
 
-// Lay out the shares and their arrays; by one thread. `shared_bytes` in cuda_persistent.py counts the same.
+// Lay out the parts and their arrays; by one thread. `shared_bytes` in cuda_persistent.py counts the same.
 __device__ void lay_out(const Job& job, State& state, REAL* free) {
   const int blocks = (int)job.blocks, rank = state.rank, rows = (int)job.rows, last = (int)job.n_layers - 1;
   for (int l = 0; l <= last; l++) {
@@ -115,20 +114,20 @@ __device__ void each_parameter(const Job& job, const State& state, Move move) {
   }
 }
 
-// All blocks of the job come here before any goes on. False if one does not come.
-__device__ bool meet(Job& job, State& state) {
+// Barrier of all blocks of the job. False if it timed out.
+__device__ bool grid_barrier(Job& job, State& state) {
   __syncthreads();
   if (threadIdx.x == 0) {
     u32* arrived = (u32*)&job.arrived;
     u32* failed = (u32*)&job.failed;
-    const u32 all = (u32)job.blocks * ++state.meetings;
+    const u32 all = (u32)job.blocks * ++state.barriers;
     add_release(arrived);
     u64 begun = 0;
-    for (int looks = 1; !state.failed && (int)(load_acquire(arrived) - all) < 0; looks++) {
-      if (looks % LOOKS_A_CLOCK) continue;
-      const u64 now = look_at_clock();
+    for (int polls = 1; !state.failed && (int)(load_acquire(arrived) - all) < 0; polls++) {
+      if (polls % POLLS_PER_CLOCK_READ) continue;
+      const u64 now = read_clock();
       if (begun == 0) begun = now;
-      if (now - begun > PATIENCE) add_release(failed);
+      if (now - begun > TIMEOUT) add_release(failed);
       state.failed = load_acquire(failed) != 0;
     }
   }
@@ -136,14 +135,14 @@ __device__ bool meet(Job& job, State& state) {
   return !state.failed;
 }
 
-// Where a block puts its share of the next sum. The halves of `partial` take turns, so that who is ahead does not write
-// where others still read: to come back to a half one has to meet them first.
+// Where a block puts its partial sums of the next exchange. `partial` is double-buffered: a block reuses a half only
+// after the next barrier, so it does not write where others still read.
 __device__ __forceinline__ REAL* half_of_partial(const Job& job, const State& state) {
-  return job.partial + (size_t)(state.meetings & 1) * job.blocks * job.room;
+  return job.partial + (size_t)(state.barriers & 1) * job.blocks * job.exchange_size;
 }
 
 __device__ __forceinline__ REAL* own_partial(const Job& job, const State& state) {
-  return half_of_partial(job, state) + (size_t)state.rank * job.room;
+  return half_of_partial(job, state) + (size_t)state.rank * job.exchange_size;
 }
 
 // Sums over the blocks of what each has put into its `own_partial`; `finish(e, sum)` is called for all in every block.
@@ -153,17 +152,18 @@ __device__ bool sum_over_blocks(Job& job, State& state, int count, Finish finish
   const REAL* partial = half_of_partial(job, state);
   const auto add_up = [&](int e) {
     REAL sum = 0;
-    for (int block = 0; block < blocks; block++) sum += load_shared_by_blocks(partial + (size_t)block * job.room + e);
+    for (int block = 0; block < blocks; block++)
+      sum += load_shared_by_blocks(partial + (size_t)block * job.exchange_size + e);
     return sum;
   };
-  if (!meet(job, state)) return false;
+  if (!grid_barrier(job, state)) return false;
   if (blocks == 1 || count * blocks <= FEW) {  // every block adds up all of them
     for (int e = threadIdx.x; e < count; e += THREADS) finish(e, add_up(e));
     return true;
   }
   const int begin = slice_begin(count, state.rank, blocks), end = slice_begin(count, state.rank + 1, blocks);
   for (int e = begin + threadIdx.x; e < end; e += THREADS) job.total[e] = add_up(e);
-  if (!meet(job, state)) return false;
+  if (!grid_barrier(job, state)) return false;
   for (int e = threadIdx.x; e < count; e += THREADS) finish(e, load_shared_by_blocks(job.total + e));
   return true;
 }
@@ -232,8 +232,8 @@ __device__ bool forward(Job& job, State& state, int l, In in) {
   return true;
 }
 
-// Loss of the mini-batch and its gradient, by every block; the first one writes it down. Rows are short: a few threads
-// take one, so that all rows are under way at once.
+// Loss of the mini-batch and its gradient, by every block; block 0 writes the loss. Rows are short: a few threads
+// compute one, so that all rows are computed at once.
 __device__ void find_loss(const Job& job, State& state, long long step) {
   constexpr int LANES = 4;
   Part& p = state.parts[job.n_layers - 1];
@@ -241,7 +241,7 @@ __device__ void find_loss(const Job& job, State& state, long long step) {
   const REAL share = (REAL)(1.0 / rows);
   Counts sums{0, 0};
   for (int first = 0; first < rows; first += THREADS / LANES) {
-    const int i = first + threadIdx.x / LANES, n = i < rows ? p.n_out : 0;  // who has no row keeps the warp company
+    const int i = first + threadIdx.x / LANES, n = i < rows ? p.n_out : 0;  // threads without a row stay for the warp's shuffles
     REAL* z = state.z + i * n;
     REAL *a = n ? p.a + i * n : z, *target = n ? state.target + i * n : z;
     if (p.activation == SOFTMAX) {
@@ -290,7 +290,7 @@ __device__ bool backward(Job& job, State& state, int l, long long step, In in) {
   if (l > 0) {
     if (p.split == ROWS)
       multiply(rows, p.n_in, n, delta, weight, state.scratch, enter);
-    else  // where it will be, is still what the update reads
+    else  // its destination is still read by the update
       multiply(rows, p.n_in, n, delta, weight, state.scratch,
                [&](int i, int j, REAL sum) { partial[i * p.n_in + j] = sum; });
   }
@@ -355,7 +355,7 @@ __device__ void train_span(Job& job, long long blocks, long long buffers, unsign
   samples.memory = (unsigned char*)take(free, (int)(buffers * samples.rows * samples.stride / sizeof(REAL)));
   if (threadIdx.x == 0) {
     state.rank = (int)(blockIdx.x % blocks);
-    state.meetings = 0;
+    state.barriers = 0;
     state.failed = false;
     state.places = places;
     state.scratch = scratch;
@@ -383,6 +383,10 @@ __device__ void train_span(Job& job, long long blocks, long long buffers, unsign
   });
 }
 
-#define TRAIN(NAME, SOURCE)                                                                                             extern "C" __global__ void __launch_bounds__(THREADS, 1) NAME(Job* jobs, long long blocks, long long buffers) {        SHARED_MEMORY(shared);                                                                                                train_span<SOURCE>(jobs[blockIdx.x / blocks], blocks, buffers, shared);                                             }
+#define TRAIN(NAME, SOURCE)                                                                                       \
+  extern "C" __global__ void __launch_bounds__(THREADS, 1) NAME(Job* jobs, long long blocks, long long buffers) { \
+    SHARED_MEMORY(shared);                                                                                        \
+    train_span<SOURCE>(jobs[blockIdx.x / blocks], blocks, buffers, shared);                                       \
+  }
 TRAIN(train_uint8, u8)
 TRAIN(train_float32, float)

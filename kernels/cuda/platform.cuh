@@ -5,7 +5,7 @@
 //
 // Conventions of all kernels: REAL is float or double; whole numbers come as `long long`, others as `double`, arrays as
 // pointers; an array that does not apply has size 0, which comes as a null pointer or a count. `step` is the mini-batch's
-// index relative to `*counter`: a captured graph has fixed arguments, so what moves on is in device memory.
+// index relative to `*counter`: a captured graph has fixed arguments, so what changes is in device memory.
 
 #ifdef FASTNN_ON_CPU
 #include "on_cpu.h"
@@ -79,8 +79,8 @@ __device__ __forceinline__ u32 load_acquire(const u32* counter) {
 // What another block has written: from the second-level cache, which all share.
 __device__ __forceinline__ float load_shared_by_blocks(const float* address) { return __ldcg(address); }
 
-#define LOOKS_A_CLOCK 1024  // looks at a counter for one at the clock
-__device__ __forceinline__ u64 look_at_clock() {  // nanoseconds
+#define POLLS_PER_CLOCK_READ 1024
+__device__ __forceinline__ u64 read_clock() {  // nanoseconds
   u64 now;
   asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
   return now;

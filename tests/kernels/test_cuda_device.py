@@ -408,7 +408,7 @@ def test_a_module_is_compiled_once(layer):
 def test_only_blocks_that_wait_for_each_other_are_launched_together(layer):
     machine, cuda_device = layer()
     alone = cuda_device.load(SOURCE)
-    assert cuda_device.load(SOURCE._replace(together=True)) is not alone
+    assert cuda_device.load(SOURCE._replace(cooperative=True)) is not alone
     assert [event[-1] for event in machine.happened if event[0] == "compile"] == [False, True]
 
 
@@ -546,7 +546,7 @@ def upload(layer):
     """A machine with its default stream, an `Uploads`, page-locked values, and an array of the device for them."""
     machine, cuda_device = layer()
     uploads = cuda_device.Uploads()
-    values = uploads.room((2, 3), np.dtype(np.float32))
+    values = uploads.pinned_array((2, 3), np.dtype(np.float32))
     values[...] = 4
     return machine, machine.streams[-1], uploads, values, cuda_device.zeros((2, 3), np.dtype(np.float32))
 
@@ -559,10 +559,10 @@ def test_room_is_page_locked(upload):
 
 def test_a_copy_waits_for_its_mark_and_what_is_launched_later_for_the_copy(upload):
     machine, default, uploads, values, to = upload
-    after = uploads.mark()
+    after = uploads.record_event()
     assert machine.happened[-1] == ("record", default, after)
     begin = len(machine.happened)
-    done = uploads.put(values, to, after)
+    done = uploads.copy(values, to, after)
     wait, copy, record, hold = machine.happened[begin:]
     own = copy[1]
     assert own is not default
@@ -579,7 +579,7 @@ def test_a_copy_waits_for_its_mark_and_what_is_launched_later_for_the_copy(uploa
 def test_all_copies_go_one_after_the_other(upload):
     machine, _, uploads, values, to = upload
     for _ in range(3):
-        uploads.put(values, to, None)
+        uploads.copy(values, to, None)
     assert len({event[1] for event in machine.happened if event[0] == "copy"}) == 1
 
 
@@ -588,8 +588,8 @@ def test_copies_and_captures_are_the_current_streams(layer):
     machine, cuda_device = layer()
     with fake_cupy.Stream(machine) as stream:
         uploads = cuda_device.Uploads()
-        values, to = uploads.room((1,), np.dtype(np.uint8)), cuda_device.zeros((1,), np.dtype(np.uint8))
-        uploads.put(values, to, uploads.mark())
+        values, to = uploads.pinned_array((1,), np.dtype(np.uint8)), cuda_device.zeros((1,), np.dtype(np.uint8))
+        uploads.copy(values, to, uploads.record_event())
         graph = cuda_device.capture(lambda: None)
         cuda_device.synchronize()
     waiting = [event[1] for event in machine.happened if event[0] == "wait"]

@@ -142,11 +142,11 @@ def test_handwritten_digits(backend):
 # ---- for whom it is -------------------------------------------------------------------------------------------------
 
 OBSTACLES = {
-    "float32 alone": {"dtype": "float64"},
-    "SGD, with or without momentum, alone": {"optimizer": "adam"},
-    "does not clip the gradient": {"optimizer": "sgd(0.1, clip_norm=0.5)"},
+    "float32 only": {"dtype": "float64"},
+    "SGD only, with or without momentum": {"optimizer": "adam"},
+    "does not clip gradients": {"optimizer": "sgd(0.1, clip_norm=0.5)"},
     "neither dropout": {"dropout": 0.2},
-    "no activation whose derivative is computed from z": {"hidden": "gelu"},
+    "no hidden activation whose derivative is computed from z": {"hidden": "gelu"},
     "at most 8 layers": {"sizes": [20, *[4] * 8, 4]},
     "do not fit the shared memory": {"sizes": [20, 4000, 3000, 4]},
     "samples must be uint8 or float32": {"x": np.zeros((100, 20))},
@@ -162,7 +162,7 @@ def test_a_network_that_is_not_fit_says_why(backend, monkeypatch, why):
     x, sizes = options.pop("x", x), options.pop("sizes", [20, 16, 4])
     fit = {name: options.pop(name) for name in ("optimizer", "sample_weight") if name in options}
     net = fastnn.Network(sizes, backend=backend, **options)
-    with pytest.raises(BackendError, match=f"FASTNN_CUDA_PLAN=persistent cannot be had: .*{why}"):
+    with pytest.raises(BackendError, match=f"FASTNN_CUDA_PLAN=persistent: .* cannot train this network: .*{why}"):
         net.fit(x, y, epochs=1, **fit)
     if "memory" not in why:  # which takes the CPU too long
         monkeypatch.delenv("FASTNN_CUDA_PLAN")
@@ -219,7 +219,7 @@ def test_a_lost_block_is_an_error(backend, kernels, persistent, monkeypatch):
 
     monkeypatch.setattr(cuda_on_cpu.Loaded, "start", start_less)
     x, y = make_data([20, 4])
-    with pytest.raises(BackendError, match="did not come to where the others waited"):
+    with pytest.raises(BackendError, match="did not reach a barrier in time"):
         train(backend, [20, 16, 4], x, y, epochs=1)
 
 
@@ -228,22 +228,22 @@ def test_blocks_that_cannot_all_be_there_are_not_launched(backend, persistent, m
     force_blocks(monkeypatch, persistent, 4)
     monkeypatch.setattr(persistent, "resident_blocks", lambda *arguments: 3)
     x, y = make_data([20, 4])
-    with pytest.raises(BackendError, match="4 blocks have to be on the device at once, and 3 can"):
+    with pytest.raises(BackendError, match="needs 4 co-resident blocks, the device fits 3; set FASTNN_CUDA_PLAN=graph"):
         train(backend, [20, 16, 4], x, y, epochs=1)
 
 
 FAULTS = {
     "shares read before they are there": (
         "persistent.cu",
-        "if (!meet(job, state)) return false;\n  if (blocks",
+        "if (!grid_barrier(job, state)) return false;\n  if (blocks",
         "if (blocks",
     ),
     "totals read before they are there": (
         "persistent.cu",
-        "if (!meet(job, state)) return false;\n  for (int e = th",
+        "if (!grid_barrier(job, state)) return false;\n  for (int e = th",
         "for (int e = th",
     ),
-    "one half of the exchange": ("persistent.cu", "(state.meetings & 1)", "0"),
+    "one half of the exchange": ("persistent.cu", "(state.barriers & 1)", "0"),
     "weights changed too early": ("persistent.cu", "__syncthreads();  // the old weights", "// the old weights"),
     "samples before they have come": ("persistent.cu", "    wait_for_copies<0>();\n", ""),
     "less memory than is used": ("persistent.cu", "(count + 3) / 4 * 4", "(count + 3) / 4 * 4 + 8"),

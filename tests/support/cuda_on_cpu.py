@@ -50,7 +50,7 @@ on_cuda = pytest.mark.parametrize(
 )
 on_cpu_only = pytest.mark.parametrize("backend", ["cuda_on_cpu"], indirect=True)
 
-PARTS = ("cupy_kernels", "cuda_team", "cuda_persistent", "cuda_gathering", "cuda_stream")
+PARTS = ("cupy_kernels", "cuda_team", "cuda_persistent", "cuda_joint_launch", "cuda_stream")
 
 queue = collections.deque()  # what has been launched and has not run
 running = threading.RLock()  # held by who runs it
@@ -225,7 +225,7 @@ def as_c(argument):
 
 @functools.cache
 def load(module):
-    return Loaded(ctypes.CDLL(str(build(module.text(), module.file))), module.together)
+    return Loaded(ctypes.CDLL(str(build(module.text(), module.file))), module.cooperative)
 
 
 def build(text, name):
@@ -300,17 +300,17 @@ def capture(work):
 
 
 class Uploads:
-    """A copy is made at once if its mark has been reached; if not, when the computation comes to where it is due."""
+    """A copy is made at once if its event has occurred; if not, when the computation comes to where it is due."""
 
-    def room(self, shape, dtype):
+    def pinned_array(self, shape, dtype):
         return np.full(shape, 1, dtype)
 
-    def mark(self):
+    def record_event(self):
         return queue[-1] if queue else None
 
-    def put(self, values, to, after):
-        def copy():
+    def copy(self, values, to, after):
+        def write():
             to.view(np.ndarray)[...] = values
 
-        queue.append(copy) if after in queue else copy()
-        return types.SimpleNamespace(synchronize=lambda: run_until(copy))
+        queue.append(write) if after in queue else write()
+        return types.SimpleNamespace(synchronize=lambda: run_until(write))

@@ -298,10 +298,10 @@ T load_shared_by_blocks(const T* address) {
   return *address;
 }
 
-#define LOOKS_A_CLOCK 1
+#define POLLS_PER_CLOCK_READ 1
 
-// Nanoseconds: a millisecond for each look at the clock, which is how often who waits has let all others run.
-inline u64 look_at_clock() {
+// Nanoseconds: a millisecond for each read of the clock, which is how often a waiting thread has let all others run.
+inline u64 read_clock() {
   on_cpu::grid.looked = true;
   on_cpu::leave();
   return on_cpu::grid.time += 1000000;
