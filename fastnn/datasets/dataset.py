@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastnn.errors import FileFormatError
 
@@ -31,10 +33,10 @@ class Dataset:
         Why ``"auto"`` did not get MNIST; else empty.
     """
 
-    x_train: np.ndarray
-    y_train: np.ndarray
-    x_test: np.ndarray
-    y_test: np.ndarray
+    x_train: npt.NDArray[Any]
+    y_train: npt.NDArray[np.int32]
+    x_test: npt.NDArray[Any]
+    y_test: npt.NDArray[np.int32]
     name: str
     source: str
     note: str = ""
@@ -57,7 +59,7 @@ class Dataset:
         return "\n".join(lines)
 
 
-def assemble(name: str, arrays: Mapping[str, np.ndarray], source: str, where: object) -> Dataset:
+def assemble(name: str, arrays: Mapping[str, npt.NDArray[Any]], source: str, where: object) -> Dataset:
     """Check the four arrays of `ARRAY_NAMES` against each other and make them a Dataset.
 
     `where` names the file or folder in errors. Raises FileFormatError for arrays that do not belong together.
@@ -75,7 +77,7 @@ def assemble(name: str, arrays: Mapping[str, np.ndarray], source: str, where: ob
     return Dataset(x_train, y_train, x_test, y_test, name, source)
 
 
-def _as_labels(where: object, key: str, labels: np.ndarray) -> np.ndarray:
+def _as_labels(where: object, key: str, labels: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
     if labels.dtype.kind == "f" and not np.array_equal(labels, np.rint(labels)):  # NaN differs from itself
         _refuse(where, f"{key} to hold whole numbers", "fractions or NaN")
     if labels.dtype.kind not in "uif":

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from fastnn.datasets.dataset import ARRAY_NAMES, Dataset, assemble
 from fastnn.datasets.npz import read_npz
@@ -19,6 +20,10 @@ from fastnn.errors import DatasetUnavailableError, FileFormatError
 from fastnn.files import atomic_path, cache_dir
 
 __all__ = ["load_digits"]
+
+Bytes = npt.NDArray[np.uint8]
+Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 TRAIN_COUNT, TEST_COUNT = 20_000, 4_000
 SOURCE = "scikit-learn's digits: 1,797 scans of 8x8, split by scan, then drawn at 28x28 with small variations"
@@ -36,9 +41,9 @@ _INK_LOW, _INK_HIGH = 0.25, 0.85
 class Generated(NamedTuple):
     """The four arrays by name, and the number of the original behind each training and test image."""
 
-    arrays: dict[str, np.ndarray]
-    train_origins: np.ndarray
-    test_origins: np.ndarray
+    arrays: dict[str, Bytes]
+    train_origins: Rows
+    test_origins: Rows
 
 
 def load_digits() -> Dataset:
@@ -67,7 +72,7 @@ def generate() -> Generated:
     return Generated(dict(zip(ARRAY_NAMES, arrays, strict=True)), train, test)
 
 
-def _split(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _split(labels: Bytes, rng: np.random.Generator) -> tuple[Rows, Rows]:
     """Split the originals, a sixth of each digit to the test set as in TEST_COUNT to all."""
     train, test = [], []
     for digit in range(10):
@@ -78,13 +83,13 @@ def _split(labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np
     return np.concatenate(train), np.concatenate(test)
 
 
-def _spread(rows: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+def _spread(rows: Rows, count: int, rng: np.random.Generator) -> Rows:
     """Repeat `rows` to `count`, each as often as any other give or take one, in random order."""
     rounds = -(-count // len(rows))
     return np.concatenate([rng.permutation(rows) for _ in range(rounds)])[:count]
 
 
-def _draw(originals: np.ndarray, origins: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _draw(originals: Floats, origins: Rows, rng: np.random.Generator) -> Bytes:
     """Draw ``originals[origins]``, each with its own variation, by one cubic interpolation from 8x8 to 28x28."""
     from scipy import ndimage
 
@@ -106,7 +111,7 @@ def _draw(originals: np.ndarray, origins: np.ndarray, rng: np.random.Generator) 
     return _ink_curve()[images]
 
 
-def _variations(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _variations(count: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Draw for each picture the matrix from its pixels to the cells of its original, and a shift in pixels."""
     angles = np.deg2rad(rng.uniform(-12, 12, count))
     scales = _PIXELS_PER_CELL * rng.uniform(0.9, 1.1, (count, 2))
@@ -121,13 +126,13 @@ def _variations(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.nd
     return shears @ rotations, shifts
 
 
-def _ink_curve() -> np.ndarray:
+def _ink_curve() -> Bytes:
     """Return the smoothstep from interpolated ink to grey, as a table of 256."""
     ink = np.clip((np.arange(256) / 255 - _INK_LOW) / (_INK_HIGH - _INK_LOW), 0, 1)
     return np.rint(255 * ink * ink * (3 - 2 * ink)).astype(np.uint8)
 
 
-def _read_cached(path: Path) -> dict[str, np.ndarray] | None:
+def _read_cached(path: Path) -> dict[str, Bytes] | None:
     """Read the generated arrays, or return None if they are absent, damaged (zip's CRC tells) or not these."""
     try:
         arrays = read_npz(path, ARRAY_NAMES)
@@ -140,7 +145,7 @@ def _read_cached(path: Path) -> dict[str, np.ndarray] | None:
     return arrays
 
 
-def _write_cached(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _write_cached(path: Path, arrays: dict[str, Bytes]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary, temporary.open("xb") as file:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 
 from fastnn.errors import DataError
 from fastnn.optional import require
@@ -13,7 +13,7 @@ __all__ = ["hold_out"]
 
 def hold_out(
     arrays: Sequence[Any], fraction: float, seed: int, labels: Any = None
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
+) -> tuple[list[npt.NDArray[Any]], list[npt.NDArray[Any]]]:
     """Split arrays of as many samples at random into those to learn from and those to validate with.
 
     Parameters

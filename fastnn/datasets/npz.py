@@ -19,7 +19,7 @@ _ENCRYPTED = 0x1
 
 
 def read_npz(
-    path: str | os.PathLike[str], keys: Sequence[str], limit_bytes: int = DEFAULT_LIMIT_BYTES
+    path: str | os.PathLike[str], keys: Sequence[str] | None = None, limit_bytes: int = DEFAULT_LIMIT_BYTES
 ) -> dict[str, npt.NDArray[Any]]:
     """Read the arrays `keys` out of an .npz file.
 
@@ -27,8 +27,8 @@ def read_npz(
     ----------
     path : str or path
         The file, as ``numpy.savez`` or ``numpy.savez_compressed`` writes it.
-    keys : sequence of str
-        The arrays to read; others in the file are left alone.
+    keys : sequence of str, optional
+        The arrays to read; others in the file are left alone. Default: all.
     limit_bytes : int, optional
         The most bytes to accept for all `keys` together.
 
@@ -45,7 +45,9 @@ def read_npz(
         The file does not exist or cannot be read.
     """
     with opened(path, "an intact .npz file") as (file, size), zipfile.ZipFile(file) as archive:
-        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        infos = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+        members = {info.filename.removesuffix(".npy"): info for info in infos}
+        keys = sorted(members) if keys is None else keys
         missing = [key for key in keys if key not in members]
         if missing:
             raise FileFormatError(

@@ -3,8 +3,10 @@
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastnn.datasets.dataset import ARRAY_NAMES
 from fastnn.datasets.holding_out import hold_out
@@ -24,7 +26,7 @@ def is_table(path: Path) -> bool:
     return re.search(r"\.csv(\.gz)?$", path.name, re.IGNORECASE) is not None
 
 
-def read_tables(path: Path) -> tuple[dict[str, np.ndarray], str]:
+def read_tables(path: Path) -> tuple[dict[str, npt.NDArray[Any]], str]:
     """Read a table and its counterpart: the arrays by name, and in words where the test samples come from.
 
     The counterpart of ``mnist_train.csv`` is ``mnist_test.csv`` in the same folder. Where it is missing or has no
@@ -51,7 +53,7 @@ def read_tables(path: Path) -> tuple[dict[str, np.ndarray], str]:
     return arrays, f"{why}: one training sample in seven is held out for testing"
 
 
-def _read_table(path: Path) -> tuple[np.ndarray, np.ndarray | None, int]:
+def _read_table(path: Path) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None, int]:
     """The images, the labels if there are any, and the number of columns."""
     with opened(path, _EXPECTED, _REMEDY) as (lines, _):
         header = [
@@ -65,7 +67,7 @@ def _read_table(path: Path) -> tuple[np.ndarray, np.ndarray | None, int]:
     if len(values) < 2 or values.shape[1] < 2 or values.nbytes > DEFAULT_LIMIT_BYTES:
         raise FileFormatError(f"{path}: expected {_EXPECTED}; found one of shape {values.shape}; {_REMEDY}")
     labels = next((i for i, name in enumerate(header) if name in _LABEL_NAMES), None) if named else 0
-    pixels: np.ndarray = values if labels is None else np.delete(values, labels, axis=1)
+    pixels: npt.NDArray[Any] = values if labels is None else np.delete(values, labels, axis=1)
     as_bytes = pixels.clip(0, 255).astype(np.uint8)
     if np.array_equal(as_bytes, pixels):
         pixels = as_bytes

@@ -1,11 +1,11 @@
 """What a network saw of one's own images: its input as pictures, and an overview of originals, inputs and outputs."""
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastnn.errors import DataError
 from fastnn.images.reading import Sample
@@ -67,9 +67,9 @@ class Explanation:
             raise DataError(f"{folder} holds other files: name a new or empty folder to write the explanation to")
         self._folder, self._network = folder, network
         self._names = {OVERVIEW}
-        self._first: list[tuple[Sample, Any, np.ndarray]] = []
+        self._first: list[tuple[Sample, Any, npt.NDArray[Any]]] = []
 
-    def add(self, sample: Sample, prediction: Any, outputs: np.ndarray) -> None:
+    def add(self, sample: Sample, prediction: Any, outputs: npt.NDArray[Any]) -> None:
         """Write what the network saw of one image."""
         Image = require("PIL.Image", "plot")
         Image.fromarray(_as_grey(sample.pixels).reshape(self._side, self._side)).save(self._new_path(sample.name))
@@ -92,7 +92,7 @@ class Explanation:
         save_figure(figure, self._folder / OVERVIEW)
         return self._folder / OVERVIEW
 
-    def _draw(self, part: Any, theme: "Theme", sample: Sample, prediction: Any, outputs: np.ndarray) -> None:
+    def _draw(self, part: Any, theme: "Theme", sample: Sample, prediction: Any, outputs: npt.NDArray[Any]) -> None:
         from fastnn.plots.figures import SMALL, dress, plain
 
         original, seen, bars = part.subplots(1, 3, width_ratios=(1, 1, 1.5))
@@ -119,28 +119,21 @@ class Explanation:
 
     def _new_path(self, name: str) -> Path:
         """A name of its own for each, also for images of the same name from several folders."""
-        for candidate in _numbered(Path(name).name):
-            if candidate.lower() not in self._names:  # some file systems take upper and lower case for the same
-                self._names.add(candidate.lower())
-                return self._folder / candidate
-        raise AssertionError("there is always another number")
+        stem = Path(name).stem if "[" not in name else Path(name).name
+        numbers = ("", *(f"-{i}" for i in range(2, len(self._names) + 3)))
+        free = next(one for i in numbers if (one := f"{stem}{i}.png").lower() not in self._names)
+        self._names.add(free.lower())  # some file systems take upper and lower case for the same
+        return self._folder / free
 
 
-def _numbered(name: str) -> Iterator[str]:
-    stem = Path(name).stem if "[" not in name else name
-    yield f"{stem}.png"
-    for number in range(2, 1 << 62):
-        yield f"{stem}-{number}.png"
-
-
-def _chosen(prediction: Any, outputs: np.ndarray) -> list[int]:
+def _chosen(prediction: Any, outputs: npt.NDArray[Any]) -> list[int]:
     """Which outputs make the prediction."""
     if np.ndim(prediction):
         return [int(i) for i in np.flatnonzero(prediction)]
     return [int(prediction)] if len(outputs) > 1 else [0]
 
 
-def _as_grey(pixels: np.ndarray) -> np.ndarray:
+def _as_grey(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """Features as grey levels: bytes as they are, floats from 0 to 1 likewise, and others from least to greatest."""
     if pixels.dtype == np.uint8:
         return pixels

@@ -201,7 +201,7 @@ def _likeness(grey: Floats, where: Mask, window: int) -> float:
     part = grey[tuple(slice(max(0, side.start - 4 * window), side.stop + 4 * window) for side in box)]
     length = max(side.stop - side.start for side in box)
     frame = np.concatenate([part[0], part[-1], part[:, 0], part[:, -1]])
-    return abs(float(np.median(frame) - np.median(grey[where]))) * min(1, length / (4 * window))
+    return float(abs(np.median(frame) - np.median(grey[where])) * min(1, length / (4 * window)))
 
 
 def _take(grey: Floats, found: _Strokes) -> Ink:
@@ -259,7 +259,7 @@ def _otsu(values: Floats) -> float:
 
 def _grey_levels(contrast: Floats, strokes: Mask, noise: float) -> Floats:
     """Levels from 0 for paper to 1 for ink, cropped to the ink; 0 where no stroke is near."""
-    full = np.quantile(contrast[strokes], 0.8)
+    full = float(np.quantile(contrast[strokes], 0.8))
     noise = min(noise, full / 2)
     edge = max(1, round(0.05 * float(strokes.sum()) ** 0.5))
     near = ndimage.binary_dilation(strokes, _NEIGHBOURS, iterations=edge)

@@ -1,9 +1,10 @@
 """Pictures of handwritten digits in MNIST's form: the ink alone, size-normalised and centred."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastnn.choices import check_choice
 from fastnn.errors import DataError
@@ -12,15 +13,17 @@ from fastnn.optional import require
 if TYPE_CHECKING:
     from PIL import Image
 
-    from fastnn.images.ink import Ink
+    from fastnn.images.ink import Floats, Ink
 
 __all__ = ["INKS", "WORKING_PIXELS", "as_colours", "as_is", "find_picture_ink", "normalize", "prepare"]
 
+Array = npt.NDArray[Any]
+Pixels = npt.NDArray[np.uint8]
 INKS = ("auto", "dark", "light")
 WORKING_PIXELS = 512 * 512  # larger pictures are averaged down to so many
 
 
-def prepare(picture: "Image.Image | np.ndarray", side: int = 28, ink: str = "auto") -> np.ndarray:
+def prepare(picture: "Image.Image | Array", side: int = 28, ink: str = "auto") -> Pixels:
     """Bring a picture of one digit into MNIST's form.
 
     MNIST's digits were scaled, with their aspect ratio, to fit a box of 20 x 20 pixels, which made grey levels of
@@ -71,7 +74,7 @@ def prepare(picture: "Image.Image | np.ndarray", side: int = 28, ink: str = "aut
     return normalize(find_picture_ink(picture, ink).levels, side)
 
 
-def find_picture_ink(picture: "Image.Image | np.ndarray", ink: str = "auto") -> "Ink":
+def find_picture_ink(picture: "Image.Image | Array", ink: str = "auto") -> "Ink":
     """The first half of `prepare`: the ink of a picture, cropped to it."""
     from fastnn.images.ink import POLARITIES, find_ink  # loads scipy.ndimage, which no other command needs
 
@@ -79,7 +82,7 @@ def find_picture_ink(picture: "Image.Image | np.ndarray", ink: str = "auto") -> 
     return find_ink(as_colours(picture), POLARITIES if ink == "auto" else (ink,))
 
 
-def normalize(levels: np.ndarray, side: int = 28) -> np.ndarray:
+def normalize(levels: "Floats", side: int = 28) -> Pixels:
     """The second half of `prepare`: ink (height, width), float32 from 0 to 1 and cropped, as (side, side) uint8."""
     Image = require("PIL.Image", "plot")
     box = max(1, round(side * 20 / 28))
@@ -95,20 +98,22 @@ def normalize(levels: np.ndarray, side: int = 28) -> np.ndarray:
         centre = levels.sum(axis=1 - axis) @ np.arange(size) / mass
         corner.append(min(max(0, round(side // 2 - centre)), side - size))
     image[corner[0] : corner[0] + height, corner[1] : corner[1] + width] = levels / levels.max()
-    return np.rint(255 * image).astype(np.uint8)
+    return _to_bytes(image)
 
 
-def as_is(picture: "Image.Image | np.ndarray", side: int = 28) -> np.ndarray:
+def as_is(picture: "Image.Image | Array", side: int = 28) -> Pixels:
     """Scale a whole picture to (side, side) uint8 grey, for networks that learned other things than MNIST's digits."""
     Image = require("PIL.Image", "plot")
     grey = as_colours(picture).mean(axis=2)
     scaled = Image.fromarray(grey).resize((side, side), Image.Resampling.LANCZOS)
-    return np.rint(255 * np.clip(np.asarray(scaled), 0, 1)).astype(np.uint8)
+    return _to_bytes(np.clip(np.asarray(scaled), 0, 1))
 
 
-def as_colours(picture: "Image.Image | np.ndarray") -> np.ndarray:
+def as_colours(picture: "Image.Image | Array") -> "Floats":
     """(height, width, 1 or 3) float32 from 0 to 1, upright, opaque, and of a size that is quick to work on."""
-    Image, ImageOps = require("PIL.Image", "plot"), require("PIL.ImageOps", "plot")
+    require("PIL.Image", "plot")
+    from PIL import Image, ImageOps
+
     if isinstance(picture, np.ndarray):
         picture = _from_array(picture)
     picture = _simple_mode(picture)
@@ -125,8 +130,9 @@ def as_colours(picture: "Image.Image | np.ndarray") -> np.ndarray:
     return values if values.ndim == 3 else values[..., None]
 
 
-def _from_array(array: np.ndarray) -> "Image.Image":
-    Image = require("PIL.Image", "plot")
+def _from_array(array: Array) -> "Image.Image":
+    from PIL import Image
+
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if array.size == 0 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (2, 3, 4)):
@@ -136,7 +142,7 @@ def _from_array(array: np.ndarray) -> "Image.Image":
     if array.dtype.kind == "f":
         if not (array.min() >= 0 and array.max() <= 1):  # so that NaN is refused, too
             raise DataError("expected a picture of floats from 0 to 1: divide by the value of white, or make it uint8")
-        array = np.rint(255 * array).astype(np.uint8)
+        array = _to_bytes(array)
     if array.dtype == bool:
         array = np.uint8(255) * array
     if array.dtype != np.uint8:
@@ -146,7 +152,8 @@ def _from_array(array: np.ndarray) -> "Image.Image":
 
 def _simple_mode(picture: "Image.Image") -> "Image.Image":
     """The same picture as L, RGB, RGBA, or F from 0 to 1."""
-    Image = require("PIL.Image", "plot")
+    from PIL import Image
+
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         values = np.asarray(picture, np.float32)
         top = values.max(initial=0)
@@ -159,7 +166,7 @@ def _simple_mode(picture: "Image.Image") -> "Image.Image":
     return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
 
 
-def _on_paper(colour: np.ndarray, opacity: np.ndarray) -> np.ndarray:
+def _on_paper(colour: "Floats", opacity: "Floats") -> "Floats":
     """Put something behind what is transparent: paper of the colour there is, or of the shade that the ink is not.
 
     Where all that can be seen has one shade, that is the ink; where it has several, most of it is the paper.
@@ -173,3 +180,7 @@ def _on_paper(colour: np.ndarray, opacity: np.ndarray) -> np.ndarray:
     else:
         paper = np.median(seen, axis=0)
     return opacity * colour + (1 - opacity) * paper
+
+
+def _to_bytes(levels: "Floats") -> Pixels:
+    return np.rint(255 * levels).astype(np.uint8)

@@ -59,45 +59,44 @@ class Sample:
 def read_images(path: str | Path, n_features: int, ink: str = "auto", *, prepare: bool = True) -> npt.NDArray[Any]:
     """Images of a file, for a network of so many features.
 
-        A ``.npy`` array or IDX file may hold one image or many, in the network's form already; they are not changed.
-        Anything else is a picture for Pillow (the extra ``plot``), and is brought into MNIST's form; see
-        `fastnn.images.preparation.prepare`.
+    A ``.npy`` array or IDX file may hold one image or many, in the network's form already; they are not changed.
+    Anything else is a picture for Pillow (the extra ``plot``), and is brought into MNIST's form; see
+    `fastnn.images.preparation.prepare`.
 
-        Parameters
-        ----------
-        path : str or path
-        n_features : int
-            A square number, for pictures.
-        ink : {"auto", "dark", "light"}
-            Which the ink is on pictures, compared with its paper.
-        prepare : bool
-            False: pictures are only made grey and scaled, for networks that learned something else than digits.
+    Parameters
+    ----------
+    path : str or path
+    n_features : int
+        A square number, for pictures.
+    ink : {"auto", "dark", "light"}
+        Which the ink is on pictures, compared with its paper.
+    prepare : bool
+        False: pictures are only made grey and scaled, for networks that learned something else than digits.
 
-        Returns
-        -------
-        numpy.ndarray
-            ``(n, n_features)``; uint8 from pictures, the file's own dtype from arrays.
+    Returns
+    -------
+    numpy.ndarray
+        ``(n, n_features)``; uint8 from pictures, the file's own dtype from arrays.
 
-        Raises
-        ------
-        FileFormatError
-            If the file cannot be read as images.
-        DataError
-            If a picture shows no ink, the network takes no square pictures, or an array's images are of another size.
-        MissingLibraryError
-            If a picture needs Pillow, which is not installed.
-        OSError
-            If there is no such file, or it may not be read.
+    Raises
+    ------
+    FileFormatError
+        If the file cannot be read as images.
+    DataError
+        If a picture shows no ink, the network takes no square pictures, or an array's images are of another size.
+    MissingLibraryError
+        If a picture needs Pillow, which is not installed.
+    OSError
+        If there is no such file, or it may not be read.
 
-        Examples
-        --------
-        >>> import os, tempfile
-        >>> import numpy as np
-    import numpy.typing as npt
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     np.save(os.path.join(folder, "five.npy"), np.zeros((5, 28, 28), np.uint8))
-        ...     read_images(os.path.join(folder, "five.npy"), 784).shape
-        (5, 784)
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(os.path.join(folder, "five.npy"), np.zeros((5, 28, 28), np.uint8))
+    ...     read_images(os.path.join(folder, "five.npy"), 784).shape
+    (5, 784)
     """
     return np.stack([sample.pixels for sample in iterate_images(path, n_features, ink, prepare=prepare)])
 
@@ -189,7 +188,9 @@ def _register_heif(path: Path) -> None:
 
 def _thumbnail(picture: "Image.Image") -> "Image.Image":
     """As the ink is sought on it: upright and opaque."""
+    from PIL import Image
+
     values = (255 * as_colours(picture)).astype(np.uint8)
-    small = require("PIL.Image", "plot").fromarray(values[..., 0] if values.shape[2] == 1 else values)
+    small = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
     small.thumbnail(_THUMBNAIL)
     return small.convert("RGB")

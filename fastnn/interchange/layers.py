@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from fastnn.errors import DataError
 from fastnn.network import Network
 
-__all__ = ["Estimator", "Layer", "as_network", "build_network", "plain_layers"]
+__all__ = ["Array", "Estimator", "Layer", "as_network", "build_network", "plain_layers"]
 
-Layer = tuple[np.ndarray, np.ndarray | None]  # W (n_in, n_out), b (n_out,)
+Array = npt.NDArray[Any]
+Layer = tuple[Array, Array | None]  # W (n_in, n_out), b (n_out,)
 
 
 class Estimator(Protocol):

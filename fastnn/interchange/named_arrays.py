@@ -9,7 +9,6 @@ matrices, each followed by its biases if it has any.
 
 import re
 import sys
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,14 @@ import numpy as np
 from fastnn.datasets import read_npz
 from fastnn.errors import DataError, FileFormatError
 from fastnn.files import reading
-from fastnn.interchange.layers import Layer, build_network
+from fastnn.interchange.layers import Array, Layer, build_network
 from fastnn.network import Network
 
 __all__ = ["load_arrays", "read_layers"]
 
 _WORDS = dict.fromkeys(("w", "weight", "weights", "kernel", "kernels", "coef", "coefs"), "W")
 _WORDS |= dict.fromkeys(("b", "bias", "biases", "intercept", "intercepts"), "b")
+_EXPECTED = f"expected a name with the number of a layer and one of {', '.join(_WORDS)}"
 
 
 def load_arrays(
@@ -75,49 +75,45 @@ def load_arrays(
 def read_layers(path: str | Path, transposed: bool | None = None) -> tuple[list[Layer], bool]:
     """The layers, and whether their weights were ``(n_out, n_in)``; as `load_arrays`."""
     path = Path(path)
-    arrays = _read_folder(path) if path.is_dir() else _read_npz(path)
-    parts = {name: re.findall(r"[a-z]+|\d+", name.removesuffix(".npy").lower()) for name in arrays}
-    words = {part for of_one in parts.values() for part in of_one if part in _WORDS}
-    layers = _by_kind(path, arrays, parts) if words or not arrays else _in_turn(path, arrays, parts)
+    path.stat()  # for the system's own error
+    arrays = _read_folder(path) if path.is_dir() else read_npz(path, limit_bytes=sys.maxsize)
+    words = {word for name in arrays for word in _split(name)[0] if word in _WORDS}
+    layers = _by_kind(path, arrays) if words else _in_turn(path, arrays)
     return _orient(path, layers, transposed, is_known=bool(words) and words.isdisjoint({"weight", "weights"}))
 
 
 # ---- arrays by the names of their files -----------------------------------------------------------------------------
 
 
-def _read_folder(folder: Path) -> dict[str, np.ndarray]:
-    arrays: dict[str, np.ndarray] = {}
+def _read_folder(folder: Path) -> dict[str, Array]:
+    arrays: dict[str, Array] = {}
     for path in sorted(path for path in folder.iterdir() if path.suffix == ".npy"):
         with reading(path, "whole .npy file of numbers: save it again"):
             array = np.lib.format.open_memmap(path, mode="r")
         if array.dtype.kind not in "buif":
             raise FileFormatError(f"{path}: expected real numbers, got dtype {array.dtype}")
-        arrays[path.name] = array
+        arrays[path.stem] = array
     return arrays
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with open(path, "rb") as file, reading(path, "whole .npz file: save it again"), zipfile.ZipFile(file) as archive:
-        names = sorted(name for name in archive.namelist() if name.endswith(".npy"))
-    arrays = read_npz(path, [name.removesuffix(".npy") for name in names], limit_bytes=sys.maxsize)
-    return {f"{name}.npy": array for name, array in arrays.items()}
 
 
 # ---- layers from them -----------------------------------------------------------------------------------------------
 
 
-def _by_kind(path: Path, arrays: dict[str, np.ndarray], parts: dict[str, list[str]]) -> list[Layer]:
+def _split(name: str) -> tuple[list[str], list[int]]:
+    """Words and numbers of an array's name."""
+    return re.findall(r"[a-z]+", name.lower()), [int(number) for number in re.findall(r"\d+", name)]
+
+
+def _by_kind(path: Path, arrays: dict[str, Array]) -> list[Layer]:
     """Of names that say what an array is."""
-    found: dict[str, dict[int, np.ndarray]] = {"W": {}, "b": {}}
+    found: dict[str, dict[int, Array]] = {"W": {}, "b": {}}
     for name, array in arrays.items():
-        kinds = [_WORDS[part] for part in parts[name] if part in _WORDS]
-        numbers = [int(part) for part in parts[name] if part.isdecimal()]
+        words, numbers = _split(name)
+        kinds = [_WORDS[word] for word in words if word in _WORDS]
         if len(kinds) != 1 or len(numbers) != 1:
-            raise FileFormatError(
-                f"{path / name}: expected a name with the number of a layer and one of {', '.join(_WORDS)}, as W1.npy"
-            )
+            raise FileFormatError(f"{path / name}.npy: {_EXPECTED}, as W1.npy")
         if numbers[0] in found[kinds[0]]:
-            raise FileFormatError(f"{path / name}: there is another file for {kinds[0]} of layer {numbers[0]}")
+            raise FileFormatError(f"{path / name}.npy: there is another file for {kinds[0]} of layer {numbers[0]}")
         found[kinds[0]][numbers[0]] = array
     weights, biases = found.values()
     _check_numbers(path, weights)
@@ -127,18 +123,14 @@ def _by_kind(path: Path, arrays: dict[str, np.ndarray], parts: dict[str, list[st
     return [(weights[n], biases.get(n)) for n in sorted(weights)]
 
 
-def _in_turn(path: Path, arrays: dict[str, np.ndarray], parts: dict[str, list[str]]) -> list[Layer]:
+def _in_turn(path: Path, arrays: dict[str, Array]) -> list[Layer]:
     """Of names that differ in their numbers alone: weights, and after each its biases if there are any."""
-    numbered = {}
-    around: list[str] | None = None  # what is not the number
+    numbered: dict[int, Array] = {}
     for name, array in arrays.items():
-        numbers = [int(part) for part in parts[name] if part.isdecimal()]
-        others = [part for part in parts[name] if not part.isdecimal()]
-        around = others if around is None else around
-        if len(numbers) != 1 or others != around or numbers[0] in numbered:
+        words, numbers = _split(name)
+        if len(numbers) != 1 or words != _split(next(iter(arrays)))[0] or numbers[0] in numbered:
             raise FileFormatError(
-                f"{path / name}: expected a name with the number of a layer and one of {', '.join(_WORDS)}, as W1.npy; "
-                "or all names alike but for one number, as layer_0.npy"
+                f"{path / name}.npy: {_EXPECTED}, as W1.npy; or all names alike but for one number, as layer_0.npy"
             )
         numbered[numbers[0]] = array
     _check_numbers(path, numbered)
@@ -151,9 +143,9 @@ def _in_turn(path: Path, arrays: dict[str, np.ndarray], parts: dict[str, list[st
     return layers
 
 
-def _check_numbers(path: Path, arrays: dict[int, np.ndarray]) -> None:
+def _check_numbers(path: Path, arrays: dict[int, Array]) -> None:
     numbers = sorted(arrays)
-    if not arrays or numbers != list(range(numbers[0], numbers[0] + len(numbers))) or numbers[0] > 1:
+    if numbers not in (list(range(len(numbers))), list(range(1, len(numbers) + 1))) or not numbers:
         raise FileFormatError(f"{path}: expected weights of layers 1, 2, ... (or from 0), as W1.npy; found {numbers}")
 
 

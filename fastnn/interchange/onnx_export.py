@@ -16,7 +16,7 @@ import numpy as np
 from fastnn.choices import check_choice
 from fastnn.errors import DataError
 from fastnn.files import atomic_path
-from fastnn.interchange.layers import Estimator, as_network
+from fastnn.interchange.layers import Array, Estimator, as_network
 from fastnn.kernels.codes import TASKS
 from fastnn.network import Network
 from fastnn.operations import ACTIVATIONS, Activation
@@ -29,23 +29,9 @@ __all__ = ["export_onnx"]
 _OPSET, _IR_VERSION = 13, 7
 _SAMPLES = ("float32", "float64", "uint8")
 _LIMIT = 2**31 - 2**20  # bytes of weights: a protobuf file holds less than 2 GiB
-_OPERATORS = {  # by the operations of `fastnn.operations.expressions`
-    "add": "Add",
-    "subtract": "Sub",
-    "multiply": "Mul",
-    "divide": "Div",
-    "greater": "Greater",
-    "less": "Less",
-    "where": "Where",
-    "maximum": "Max",
-    "minimum": "Min",
-    "absolute": "Abs",
-    "sign": "Sign",
-    "exp": "Exp",
-    "log": "Log",
-    "sqrt": "Sqrt",
-    "sigmoid": "Sigmoid",
-    "tanh": "Tanh",
+_OPERATORS = {  # of operations of `fastnn.operations.expressions`, where ONNX does not have them by the same name
+    **{"subtract": "Sub", "multiply": "Mul", "divide": "Div"},
+    **{"maximum": "Max", "minimum": "Min", "absolute": "Abs"},
 }
 
 
@@ -105,7 +91,7 @@ def export_onnx(network: Network | Estimator, path: str | Path, samples: str = "
 class _Graph:
     """A chain of operators on matrices of one dtype; `last` names what the last one gave."""
 
-    def __init__(self, dtype: np.dtype) -> None:
+    def __init__(self, dtype: np.dtype[Any]) -> None:
         self._onnx = require("onnx", "onnx")
         self._dtype = dtype
         self._nodes: list[Any] = []
@@ -123,7 +109,7 @@ class _Graph:
         self._constants[name] = self._onnx.numpy_helper.from_array(np.asarray(value, self._dtype), name)
         return name
 
-    def cast(self, dtype: np.dtype) -> str:
+    def cast(self, dtype: np.dtype[Any]) -> str:
         return self.add("Cast", self.last, to=self._onnx.helper.np_dtype_to_tensor_dtype(dtype))
 
     def scale(self, network: Network, samples: str) -> None:
@@ -138,7 +124,7 @@ class _Graph:
         if network.shift != 0:
             self.add("Add", self.last, self.constant("shift", network.shift))
 
-    def dense(self, number: int, W: np.ndarray, b: np.ndarray | None) -> None:
+    def dense(self, number: int, W: Array, b: Array | None) -> None:
         inputs = [self.constant(f"W{number}", W)] + ([] if b is None else [self.constant(f"b{number}", b)])
         self.add("Gemm", self.last, *inputs)
 
@@ -172,7 +158,7 @@ class _Graph:
             if self._dtype != np.float32:
                 self.cast(self._dtype)
             return self.add("Mul", self.add("Add", self.last, self._number(1.0)), self._number(0.5))
-        return self.add(_OPERATORS[operation], *operands)
+        return self.add(_OPERATORS.get(operation, operation.capitalize()), *operands)
 
     def _number(self, value: float) -> str:
         return self.constant(f"number_{value!r}", value)

@@ -4,10 +4,12 @@ PyTorch keeps the weights of a layer as ``(n_out, n_in)``: they are transposed o
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from fastnn.errors import DataError
 from fastnn.interchange.layer_order import find_order, take_in_order
@@ -52,14 +54,16 @@ def to_torch(network: Network | Estimator) -> "torch.nn.Sequential":
     )
     """
     network = as_network(network)
-    torch = require("torch", "torch")
+    require("torch", "torch")
+    import torch
+
     for name in (*network.hidden, network.output):
         if ACTIVATIONS[name].torch is None:
             raise DataError(f"PyTorch has no module for the activation {name!r}: export_onnx has it")
-    modules: list[Any] = []
+    modules: list[torch.nn.Module] = []
     layers = plain_layers(network)
     for (W, b), activation in zip(layers, (*network.hidden, network.output), strict=True):
-        linear = torch.nn.Linear(*W.shape, bias=b is not None, dtype=torch.from_numpy(W).dtype)
+        linear = torch.nn.Linear(W.shape[0], W.shape[1], bias=b is not None, dtype=torch.from_numpy(W).dtype)
         with torch.no_grad():
             linear.weight.copy_(torch.from_numpy(W.T))
             if b is not None:
@@ -130,9 +134,8 @@ def from_torch(
         raise ValueError(
             "hidden and order are for a state_dict: a module tells its activations itself, and its layers' order"
         )
-    stack = _Stack(torch.nn)
-    stack.read(source)
-    found = stack.found_output
+    read, said, dropout = _read_modules(_flatten(source, torch.nn), torch.nn)
+    found = said[-1] if said else None
     if output is None and found is None:
         raise ValueError(
             "the module ends with a Linear: say output='softmax' or 'sigmoid' if it gives logits, or 'identity'"
@@ -141,7 +144,8 @@ def from_torch(
         raise DataError(f"the module ends with {found}; a network of fastnn with {', '.join(output_activations())}")
     if output is not None and found not in (None, output):
         raise ValueError(f"the module ends with {found}, and output={output!r} was asked for")
-    return build_network(stack.layers, stack.activations[:-1], output or found, **{"dropout": stack.dropout} | options)
+    hidden = [name or "identity" for name in said[:-1]]
+    return build_network(read, hidden, output or found, **{"dropout": dropout} | options)
 
 
 def _find_state(content: Mapping[Any, Any]) -> Mapping[str, Any]:
@@ -188,7 +192,7 @@ def _read_state(state: Mapping[str, Any]) -> dict[str, Layer]:
     return {name: (W, biases.get(name)) for name, W in weights.items()}
 
 
-def _as_array(tensor: Any) -> np.ndarray:
+def _as_array(tensor: Any) -> npt.NDArray[np.floating[Any]]:
     """numpy's float32 or float64."""
     if hasattr(tensor, "detach"):
         tensor = tensor.detach().cpu()
@@ -196,64 +200,53 @@ def _as_array(tensor: Any) -> np.ndarray:
     return np.asarray(tensor, np.float64 if tensor.dtype == np.float64 else np.float32)
 
 
-def _make_module(nn: Any, activation: str) -> Any:
+def _make_module(nn: ModuleType, activation: str) -> "torch.nn.Module":
     name, arguments = ACTIVATIONS[activation].torch or ("", {})
-    return getattr(nn, name)(**arguments)
+    return cast("torch.nn.Module", getattr(nn, name)(**arguments))
 
 
-def _settings(module: Any) -> dict[str, Any]:
-    """What changes the values that a module computes."""
-    own = {name: value for name, value in vars(module).items() if not name.startswith("_")}
-    return {name: value for name, value in own.items() if name not in ("training", "inplace")}
+def _flatten(module: "torch.nn.Module", nn: ModuleType) -> Iterator["torch.nn.Module"]:
+    """What a Sequential is made of, or else the module itself."""
+    if type(module) is nn.Sequential:
+        for child in cast("torch.nn.Sequential", module):
+            yield from _flatten(child, nn)
+    else:
+        yield module
 
 
-class _Stack:
-    """What a module is made of: layers, an activation for each (None: nothing said so far), and dropout."""
-
-    def __init__(self, nn: Any) -> None:
-        self._nn = nn
-        self._names = {getattr(nn, one.torch[0]): name for name, one in ACTIVATIONS.items() if one.torch}
-        self.layers: list[Layer] = []
-        self._said: list[str | None] = []
-        self._dropout: dict[int, float] = {}
-
-    @property
-    def activations(self) -> list[str]:
-        return [name or "identity" for name in self._said]
-
-    @property
-    def found_output(self) -> str | None:
-        return self._said[-1] if self._said else None
-
-    @property
-    def dropout(self) -> list[float]:
-        if len(self.layers) in self._dropout:
-            raise DataError("a network of fastnn has no Dropout after its outputs")
-        return [self._dropout.get(i, 0.0) for i in range(len(self.layers))]
-
-    def read(self, module: Any) -> None:
-        """Take the next module, or those that it is made of."""
+def _read_modules(modules: Iterable[Any], nn: ModuleType) -> tuple[list[Layer], list[str | None], list[float]]:
+    """Layers, an activation for each (None: nothing said of it), and the share of its inputs that is dropped."""
+    names = {getattr(nn, one.torch[0]): name for name, one in ACTIVATIONS.items() if one.torch}
+    layers: list[Layer] = []
+    said: list[str | None] = []
+    dropout: dict[int, float] = {}
+    for module in modules:
         kind = type(module)
-        if kind is self._nn.Sequential:
-            for child in module:
-                self.read(child)
-        elif kind is self._nn.Linear and "softmax" not in self._said:
-            bias = module.bias
-            self.layers.append((_as_array(module.weight).T, None if bias is None else _as_array(bias)))
-            self._said.append(None)
-        elif kind is self._nn.Dropout:
-            self._dropout[len(self.layers)] = module.p
-        elif kind in self._names:
-            self._activate(module, self._names[kind])
-        elif kind is not self._nn.Flatten or self.layers:
+        if kind is nn.Linear and "softmax" not in said:
+            layers.append((_as_array(module.weight).T, None if module.bias is None else _as_array(module.bias)))
+            said.append(None)
+        elif kind is nn.Dropout:
+            dropout[len(layers)] = module.p
+        elif kind in names:
+            _check_settings(module, _make_module(nn, names[kind]))
+            if not layers or said[-1] is not None:
+                raise DataError(f"a network of fastnn has no {module} here: one activation follows each Linear")
+            said[-1] = names[kind]
+        elif kind is not nn.Flatten or layers:
             raise DataError(f"a network of fastnn has no {module} here; {_ALLOWED}")
+    if len(layers) in dropout:
+        raise DataError("a network of fastnn has no Dropout after its outputs")
+    return layers, said, [dropout.get(i, 0.0) for i in range(len(layers))]
 
-    def _activate(self, module: Any, name: str) -> None:
-        ours, its = _settings(_make_module(self._nn, name)), _settings(module)
-        if its.get("dim") in (-1, None) and "dim" in ours:
-            its |= {"dim": 1}
-        if its != ours:
-            raise DataError(f"fastnn has no {module}, only {_make_module(self._nn, name)}")
-        if not self.layers or self._said[-1] is not None:
-            raise DataError(f"a network of fastnn has no {module} here: one activation follows each Linear")
-        self._said[-1] = name
+
+def _check_settings(module: "torch.nn.Module", ours: "torch.nn.Module") -> None:
+    """Whether an activation computes what fastnn's does; a Softmax over rows may count them from the end."""
+    ignored = ("training", "inplace")
+    own, its = (
+        {name: value for name, value in vars(one).items() if not name.startswith("_") and name not in ignored}
+        for one in (ours, module)
+    )
+    if its.get("dim") in (-1, None) and "dim" in own:
+        its |= {"dim": 1}
+    if its != own:
+        raise DataError(f"fastnn has no {module}, only {ours}")
