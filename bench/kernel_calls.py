@@ -12,17 +12,20 @@ the samples for themselves, that counts once.
 
 import functools
 import itertools
+import math
 import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastnn.augmentation import Deform
 from fastnn.bench import reference
 from fastnn.kernels.codes import CLASSIFICATION
 from fastnn.kernels.numpy_kernels import (
     apply_optimizer,
     clip,
+    deform,
     dense,
     dense_gradient,
     dense_sgd,
@@ -124,6 +127,13 @@ def repeat_gather(first, last, data, out, team):
         gather(data.x, data.order, step, data.batch_size, data.scale, data.shift, out, team)
 
 
+def repeat_deform(first, last, data, function, ranges, row_basis, column_basis, stream, out, team):
+    d = data
+    for step in range(first, last):
+        samples = d.x, d.order, step, d.batch_size, d.scale, d.shift
+        deform(*samples, function, ranges, row_basis, column_basis, stream, out, team)
+
+
 def repeat_gather_targets(first, last, data, out, weight_out, team):
     d = data
     for step in range(first, last):
@@ -215,8 +225,8 @@ class _Bench:
         """For each member of a team of their own: what follows the range of steps."""
         kernels, network = self._kernels, self._network
         team = kernels.make_team(self._threads, list(network.sizes), network.rows, network.real, self._precision)
-        shared = {id(values): self._upload(values) for values in (*data, *arguments)}
-        data = Data(*(shared[id(values)] for values in data))._replace(x=kernels.as_source(data.x))
+        shared = {id(values): self._upload(values) for values in (*data[:-1], *arguments)}
+        data = Data(*(shared[id(values)] for values in data[:-1]))._replace(x=kernels.as_source(data.x))
         calls = []
         for member in team:
             if self._case.kernel == "gather":  # its result each member has for itself
@@ -232,6 +242,8 @@ class _Bench:
             return kernels.load_activation(values, real)
         if isinstance(values, Optimizer):
             return kernels.load_optimizer(values, real)
+        if isinstance(values, _LoadedDeform):
+            return kernels.load_deform(values.source, real)
         if isinstance(values, tuple):
             return kernels.load_loss(*values, real)
         if not isinstance(values, np.ndarray):
@@ -341,6 +353,7 @@ def _cases(sizes: tuple[int, ...], rows: int, itemsize: int, only: Sequence[str]
     n = n_weights + sum(sizes[1:])
     cases = [
         _gather(rows, sizes[0], itemsize),
+        *([_deform(rows, sizes[0], itemsize)] if math.isqrt(sizes[0]) ** 2 == sizes[0] else ()),
         _gather_targets(rows, sizes[-1], itemsize),
         *(_dropout(rows, width, itemsize) for width in sizes[1:-1]),
         *(_dense(rows, *pair, itemsize, "relu") for pair in pairs[:-1]),
@@ -366,6 +379,28 @@ def _gather(rows: int, n: int, itemsize: int) -> _Case:
 
     moved = rows * (8 + n + n * itemsize)  # an index, a byte a feature
     return _Case("gather", f"{rows} x {n}", rows * n, moved, draw)
+
+
+def _deform(rows: int, n: int, itemsize: int) -> _Case:
+    """Square images; some 60 operations a pixel, with nodes for displacements as wide as a fifth of the image."""
+    side = math.isqrt(n)
+    deformation = Deform(rotate=15, scale=0.15, shear=0.2, translate=1.5, elastic=(36, max(0.5, side / 5)))
+
+    def draw(d: _Draw) -> _Drawn:
+        data, stream = d.data(_SAMPLES, _STEPS), np.array(_STREAM, np.uint32)
+        arrays = (deformation.ranges(), *deformation.bases((side, side)), stream)
+        right = np.empty((rows, n))
+        samples = data.x, data.order, _CHECKED_STEP, rows, data.scale, data.shift
+        deform(*samples, 0, *arrays, right, None)  # the reference, for real numbers of float64
+        return data, (_LoadedDeform(data.x.dtype), *arrays, d.result(rows, n)), {5: right}
+
+    return _Case("deform", f"{rows} x {n}", 60 * rows * n, rows * (8 + n + n * itemsize), draw)
+
+
+class _LoadedDeform(NamedTuple):
+    """In place of what `Kernels.load_deform` gives for images of this type."""
+
+    source: np.dtype
 
 
 def _gather_targets(rows: int, n: int, itemsize: int) -> _Case:

@@ -1,6 +1,7 @@
 """Feed-forward networks: one back-propagation source on numpy, numba-jitted CPU kernels, or CuPy on the GPU."""
 
 from fastnn import datasets, plots
+from fastnn.augmentation import Deform
 from fastnn.backends import BackendInfo, available_backends, set_backend, use_backend
 from fastnn.callbacks import (
     Callback,
@@ -44,6 +45,7 @@ __all__ = [
     "Cosine",
     "DataError",
     "DatasetUnavailableError",
+    "Deform",
     "DeviceMemoryError",
     "DivergedError",
     "EarlyStopping",

@@ -217,7 +217,9 @@ class Model:
         return np.array([*key, epoch], dtype=np.uint32)
 
     def _seed_sequence(self, purpose: str, number: int) -> np.random.SeedSequence:
-        return np.random.SeedSequence(self.seed, spawn_key=(("weights", "order", "dropout").index(purpose), number))
+        return np.random.SeedSequence(
+            self.seed, spawn_key=(("weights", "order", "dropout", "augment").index(purpose), number)
+        )
 
     def _draw_parameters(self, initializer: Initializer) -> np.ndarray:
         n = count_weights(self.sizes) + (count_biases(self.sizes) if self.bias else 0)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.arguments import check_validation_data
+from fastnn.augmentation import Augment, as_augment
 from fastnn.checks import check_count
 from fastnn.errors import DataError, FileFormatError
 from fastnn.history import History
@@ -104,6 +105,7 @@ class Network(Model):
         validation_data: tuple[Any, ...] | None = None,
         sample_weight: Any = None,
         shuffle: bool = True,
+        augment: str | Augment | None = None,
         callbacks: "Iterable[Callback | Callable[[Network, History], Any]]" = (),
         resume: "str | Path | TrainingState | None" = None,
         verbose: bool | str = "auto",
@@ -135,6 +137,12 @@ class Network(Model):
         sample_weight : array_like, (n,)
             Weight 2 counts as the sample given twice.
         shuffle : bool
+        augment : Deform, str, callable or None
+            Change the samples at random whenever they are used: ``fastnn.Deform(rotate=15, elastic=(36, 6))``, or in
+            text ``"deform(rotate=15)"``; or a function ``augment(x, generator)`` of the samples ``(B, n_features)`` of
+            a mini-batch, as numpy's array, and of a `numpy.random.Generator`, which returns as many. A function is
+            called by Python for every mini-batch; `Deform` is part of the compiled step. Validation data stay as they
+            are.
         callbacks : iterable of callable
             Called as ``callback(network, history)`` after every epoch; training ends where one returns True. See
             `fastnn.callbacks` for those that there are, and for one's own.
@@ -169,7 +177,7 @@ class Network(Model):
 
         epochs = check_count("epochs", epochs, least=0)
         batch_size = check_count("batch_size", batch_size)
-        loss, optimizer = check_loss(loss, self.output), as_optimizer(optimizer)
+        loss, optimizer, augment = check_loss(loss, self.output), as_optimizer(optimizer), as_augment(augment)
         state = load_state(resume) if isinstance(resume, str | Path) else resume
         workspace = Workspace(
             self,
@@ -180,6 +188,7 @@ class Network(Model):
             sample_weight=sample_weight,
             optimizer=optimizer,
             training=True,
+            augment=augment,
         )
         validate = None
         if validation_data is not None:
@@ -195,6 +204,7 @@ class Network(Model):
             epochs=epochs,
             batch_size=batch_size,
             shuffle=shuffle,
+            augment=augment,
             validate=validate,
             callbacks=as_callbacks(callbacks),
             verbose=verbose,

@@ -25,6 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "clip_norm": None,
     "dropout": 0.0,
     "schedule": "constant",
+    "augment": None,
     "patience": None,
     "dtype": "float32",
     "seed": 0,

@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.augmentation import Augment, Deform
+from fastnn.errors import DataError
+from fastnn.loaded_samples import LoadedSamples
 from fastnn.model import Model
 from fastnn.samples import as_sample_weight, as_targets, read_samples
-from fastnn.sparse import SparseSamples, is_sparse, read_sparse
-from fastnn.step import Data
+from fastnn.sparse import is_sparse, read_sparse
+from fastnn.step import UNDEFORMED, Data, Deformation
 
 __all__ = ["RunData"]
 
@@ -34,6 +37,8 @@ class RunData:
     training : bool
     task : int or None
         What the targets mean; None: what they meant in training, or what they look like.
+    augment : Deform, callable or None
+        What happens to the samples before a mini-batch sees them.
 
     Attributes
     ----------
@@ -63,6 +68,7 @@ class RunData:
         sample_weight: Any,
         training: bool,
         task: int | None,
+        augment: Augment | None = None,
     ) -> None:
         kernels, n_in, n_out = model.kernels, model.sizes[0], model.sizes[-1]
         if is_sparse(x):
@@ -82,10 +88,14 @@ class RunData:
         self.steps = math.ceil(self.n_samples / self.rows)
         parts = (samples.data, samples.indices, samples.indptr) if is_sparse(samples) else (samples,)
         self._kernels, self._given = kernels, (*parts, targets.labels, targets.rows, self.weights)
-        self._sparse: SparseSamples | None = None
-        if is_sparse(samples):
-            self._sparse = SparseSamples(samples, targets, self.weights, self.rows, kernels)
-            self.data = self._sparse.data(scale, model.shift)
+        self._deform = augment if isinstance(augment, Deform) else None
+        self._loaded: LoadedSamples | None = None
+        if is_sparse(samples) and self._deform:
+            raise DataError("sparse samples are no images that could be deformed; give them as an array")
+        if is_sparse(samples) or (augment and not self._deform):
+            change = None if self._deform or augment is None else augment
+            self._loaded = LoadedSamples(samples, targets, self.weights, self.rows, kernels, change)
+            self.data = self._loaded.data(scale, model.shift)
         else:
             self.data = Data(
                 x=kernels.as_source(samples),
@@ -96,7 +106,20 @@ class RunData:
                 batch_size=self.rows,
                 scale=scale,
                 shift=model.shift,
+                deformation=self._deformation(n_in, samples.dtype, model.dtype),
             )
+
+    def _deformation(self, n_in: int, source: np.dtype[Any], dtype: np.dtype[Any]) -> Deformation:
+        if self._deform is None:
+            return UNDEFORMED
+        bases = self._deform.bases(self._deform.shape_of(n_in))
+        function = self._kernels.load_deform(source, dtype)
+        return Deformation(function, *map(self._kernels.asarray, (self._deform.ranges(), *bases)))
+
+    @property
+    def deforms(self) -> bool:
+        """Whether a kernel deforms the samples as it fetches them."""
+        return self._deform is not None
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -108,16 +131,27 @@ class RunData:
                 checksum = zlib.crc32(host.data, checksum)
         return f"{self.n_samples} samples, {checksum:08x}"
 
-    def set_order(self, order: NDArray[np.int64]) -> None:
-        """Choose the order (n_samples,) in which an epoch goes through the samples."""
-        if self._sparse:
-            self._sparse.order = order
+    def begin_epoch(self, order: NDArray[np.int64], strength: float, generator: np.random.Generator) -> None:
+        """Choose the order (n_samples,) of the samples in an epoch, and how they are changed.
+
+        Parameters
+        ----------
+        order : (n_samples,) int64
+        strength : float
+            Of the deformation, from 0 to 1.
+        generator : numpy.random.Generator
+            For a function of the user's that changes them.
+        """
+        if self._loaded:
+            self._loaded.begin_epoch(order, generator)
         else:
             self.data.order[...] = self._kernels.asarray(order)
+        if self._deform:
+            self.data.deformation.ranges[...] = self._kernels.asarray(self._deform.ranges() * strength)
 
     def load(self, first: int, last: int) -> Iterable[tuple[int, int]]:
         """Spans of mini-batches, each of which the kernels can read when it is its turn."""
-        return self._sparse.load(self.data, first, last) if self._sparse else [(first, last)]
+        return self._loaded.load(self.data, first, last) if self._loaded else [(first, last)]
 
     def step_weights(self, order: NDArray[np.int64]) -> NDArray[np.float64]:
         """Sum of the sample weights in each mini-batch, (steps,) float64, when samples come in `order`."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.augmentation import Augment
 from fastnn.callbacks import Callback
 from fastnn.console import progress_bar, say, wants_progress
 from fastnn.descriptions import describe
@@ -41,14 +42,15 @@ class Run:
         epochs: int,
         batch_size: int,
         shuffle: bool,
+        augment: Augment | None,
         validate: Evaluator | None,
         callbacks: list[Callback],
         verbose: bool | str,
     ) -> None:
         self.network, self.epochs, self.batch_size, self.optimizer = workspace.network, epochs, batch_size, optimizer
         self._workspace, self._loss, self._shuffle, self._callbacks = workspace, loss, shuffle, callbacks
-        self._schedule = schedule
-        self._trainer = Trainer(workspace, optimizer, schedule, epochs, shuffle)
+        self._schedule, self._augment = schedule, augment
+        self._trainer = Trainer(workspace, optimizer, schedule, epochs, shuffle, augment)
         self._validate, self._stopped = validate, False
         self.verbose = wants_progress(verbose)
         training = ("loss",) if workspace.data.task == REGRESSION else ("loss", "accuracy")
@@ -86,15 +88,20 @@ class Run:
         )
 
     def _settings(self) -> dict[str, Any]:
-        return self.network.configuration() | {
-            "loss": self._loss,
-            "optimizer": describe(self.optimizer),
-            "schedule": describe(self._schedule),
-            "batch_size": self.batch_size,
-            "shuffle": self._shuffle,
-            "data": self._workspace.data.fingerprint,
-            "history of": list(self.quantities),
-        }
+        augment = {} if self._augment is None else {"augment": describe(self._augment)}  # older files have none
+        return (
+            self.network.configuration()
+            | augment
+            | {
+                "loss": self._loss,
+                "optimizer": describe(self.optimizer),
+                "schedule": describe(self._schedule),
+                "batch_size": self.batch_size,
+                "shuffle": self._shuffle,
+                "data": self._workspace.data.fingerprint,
+                "history of": list(self.quantities),
+            }
+        )
 
     def resume(self, state: TrainingState) -> None:
         """Go on where `state` was taken.

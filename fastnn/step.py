@@ -15,10 +15,13 @@ import functools
 import types
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from fastnn.kernels.codes import OPTIMIZER, PLAIN_SGD
 from fastnn.kernels.numpy_kernels import (
     apply_optimizer,
     clip,
+    deform,
     dense,
     dense_gradient,
     dense_sgd,
@@ -31,6 +34,7 @@ from fastnn.kernels.numpy_kernels import (
 
 KERNELS = (
     "gather",
+    "deform",
     "gather_targets",
     "dropout",
     "dense",
@@ -45,6 +49,18 @@ KERNELS = (
 Array = Any  # of whichever backend
 
 
+class Deformation(NamedTuple):
+    """How images are deformed as they are fetched; see `deform`. All empty: not at all."""
+
+    function: int  # from `load_deform`
+    ranges: Array  # (5,) float64, of the epoch
+    row_basis: Array  # (nodes_y, h) float32
+    column_basis: Array  # (nodes_x, w) float32
+
+
+UNDEFORMED = Deformation(0, np.empty(0), np.empty((0, 0), np.float32), np.empty((0, 0), np.float32))
+
+
 class Data(NamedTuple):
     """A data set as it lies in memory, and the order in which an epoch goes through it; see `gather`."""
 
@@ -56,6 +72,7 @@ class Data(NamedTuple):
     batch_size: int
     scale: float
     shift: float
+    deformation: Deformation = UNDEFORMED
 
 
 class Layers(NamedTuple):
@@ -102,7 +119,12 @@ class Objective(NamedTuple):
 
 def forward(step, data, layers, buffers, team):
     """Samples of mini-batch `step` to outputs."""
-    gather(data.x, data.order, step, data.batch_size, data.scale, data.shift, buffers.a[0], team)
+    d, out, (function, ranges, rows, columns) = data, buffers.a[0], data.deformation
+    samples = d.x, d.order, step, d.batch_size, d.scale, d.shift
+    if ranges.size > 0:
+        deform(*samples, function, ranges, rows, columns, buffers.stream, out, team)
+    else:
+        gather(*samples, out, team)
     for i in range(len(layers.weights)):
         if layers.dropout[i] > 0.0:
             dropout(buffers.a[i], layers.dropout[i], buffers.stream, step, i, buffers.x[i], team)

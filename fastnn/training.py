@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.augmentation import Augment, Deform
 from fastnn.errors import DivergedError
 from fastnn.interruption import look_for_interruption
 from fastnn.operations import Optimizer
@@ -33,6 +34,8 @@ class Trainer:
     epochs : int
         Of the whole run; schedules want to know.
     shuffle : bool
+    augment : Deform, callable or None
+        As the workspace has it.
 
     Attributes
     ----------
@@ -47,11 +50,17 @@ class Trainer:
     """
 
     def __init__(
-        self, workspace: Workspace, optimizer: Optimizer, schedule: Schedule, epochs: int, shuffle: bool = True
+        self,
+        workspace: Workspace,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        epochs: int,
+        shuffle: bool = True,
+        augment: Augment | None = None,
     ) -> None:
         self.workspace, self._network, self._kernels = workspace, workspace.network, workspace.network.kernels
         self._optimizer, self._schedule, self._epochs, self._shuffle = optimizer, schedule, epochs, shuffle
-        self._objective = workspace.objective
+        self._augment, self._objective = augment, workspace.objective
         self._good = self._kernels.to_numpy(self._network.parameters).copy()
         self._steps_a_call = 1
         self._step_weights = np.zeros(workspace.data.steps)
@@ -77,7 +86,7 @@ class Trainer:
         DivergedError
             If a loss or a parameter is not finite; the parameters from before the epoch are put back.
         """
-        self._begin()
+        self._begin(number)
         try:
             while self.steps_done < self.workspace.data.steps:
                 self._run_some(number)
@@ -100,14 +109,15 @@ class Trainer:
         """Loss and accuracy of the current epoch so far."""
         return self._objective.means(self._step_weights, self.steps_done)
 
-    def _begin(self) -> None:
-        """Order, dropout masks and learning rates of an epoch: functions of the seed and the epoch alone."""
+    def _begin(self, number: int) -> None:
+        """Order, augmentation, dropout and learning rates of an epoch: functions of the seed and the epoch alone."""
         data, network = self.workspace.data, self._network
         self.steps_done = 0
         order = np.arange(data.n_samples)
         if self._shuffle:
             network.generator("order", network.epochs_trained).shuffle(order)
-        data.set_order(order)
+        strength = self._augment.strength(number, self._epochs) if isinstance(self._augment, Deform) else 1.0
+        data.begin_epoch(order, strength, network.generator("augment", network.epochs_trained))
         self.workspace.set_stream(network.dropout_stream(network.epochs_trained))
         steps = self.updates + np.arange(data.steps)
         factors = np.asarray(self._schedule(steps, data.steps, self._epochs * data.steps), np.float64)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastnn.augmentation import Augment
 from fastnn.buffers import first_rows, make_buffers, with_own_samples
 from fastnn.model import Model
 from fastnn.objective import RunObjective
@@ -23,7 +24,7 @@ class Workspace:
     Parameters
     ----------
     network : Model
-    x, y, rows, sample_weight, task
+    x, y, rows, sample_weight, task, augment
         See `RunData`.
     loss : str
     optimizer : Optimizer or None
@@ -57,9 +58,12 @@ class Workspace:
         training: bool = False,
         dropout: bool = True,
         task: int | None = None,
+        augment: Augment | None = None,
     ) -> None:
         self.network, kernels = network, network.kernels
-        self.data = RunData(network, x, y, rows, loss=loss, sample_weight=sample_weight, training=training, task=task)
+        self.data = RunData(
+            network, x, y, rows, loss=loss, sample_weight=sample_weight, training=training, task=task, augment=augment
+        )
         self._objective_options = loss, self.data.task, self.data.steps, optimizer, training
         self._layers = network.layers(training and dropout)
         self._stream = kernels.asarray(np.zeros(3, np.uint32))
@@ -76,7 +80,9 @@ class Workspace:
         network, data = self.network, self.data
         team = network.kernels.make_team(network.threads, network.sizes, data.rows, network.dtype, network.precision)
         shared = make_buffers(network, self._layers.dropout, data.rows, data.weights.size > 0, self._stream)
-        buffers = [shared, *(with_own_samples(network, shared) for _ in team[1:])]
+        # Fetching takes each member less than to wait for the others; deforming takes longer, so that they share that.
+        others = (shared if data.deforms else with_own_samples(network, shared) for _ in team[1:])
+        buffers = [shared, *others]
         last_rows = data.n_samples - (data.steps - 1) * data.rows
         return [(member, own, first_rows(own, last_rows)) for member, own in zip(team, buffers, strict=True)]
 
@@ -106,7 +112,7 @@ class Workspace:
         return buffers.a[-1]
 
     def set_stream(self, stream: NDArray[np.uint32]) -> None:
-        """Choose the dropout masks of the epoch, see `dropout`."""
+        """Choose the dropout masks and the deformations of the epoch, see `dropout` and `deform`."""
         self._stream[...] = self.network.kernels.asarray(stream)
 
     def _calls(

@@ -62,6 +62,68 @@ class Kernels(Protocol):
             Each member of the team has its own.
         """
 
+    def load_deform(self, source_dtype: np.dtype[Any], dtype: np.dtype[Any]) -> int:
+        """What `deform` takes as `function`, for given images of one type and deformed ones of another."""
+
+    def deform(
+        self,
+        x: Array,
+        order: Array,
+        step: int,
+        batch_size: int,
+        scale: float,
+        shift: float,
+        function: int,
+        ranges: Array,
+        row_basis: Array,
+        column_basis: Array,
+        stream: Array,
+        out: Array,
+        team: Any,
+    ) -> None:
+        """`gather` of images, each deformed at random: rotated, scaled, sheared, moved, and bent elastically.
+
+        Pixel ``(i, j)`` of a deformed image is read from its original, between four pixels linearly, at
+
+        ``(y, x) = c + S^-1 K^-1 R^-1 ((i, j) - c - t) + e(i, j)``
+
+        where c is the middle of the image, R a rotation, K shears by ``x += k y``, S scales each axis, t is a
+        translation; e is the elastic displacement ``row_basis.T @ N @ column_basis`` of random nodes N, for y and x
+        each. Beyond its border an image goes on as its outermost pixels.
+
+        What is random follows from the sample and the epoch alone: word w of the sample is word ``w % 4`` of
+        Philox4x32-10 with counter ``(w // 4, sample, 2**32 - 1, stream[2])`` and the key of `dropout`. Words 0 to 5
+        become numbers from -1 to 1, ``u = word / 2**31 - 1``, for the angle, the factors for x and y, the shear, the
+        translation in x and y. From word 8 on there is one for each node, first for x, then for y, by rows: the sum of
+        its two halves, centred and scaled to [-1, 1], times ``ranges[4]``.
+
+        Every step is rounded to float32, but for the coefficients of the affine map (float64) and for the pixels and
+        what is between them (real), so that backends on one kind of arithmetic make the same pictures to the bit.
+
+        Parameters
+        ----------
+        x : (n, h * w) uint8, float32 or float64
+            Images of h rows.
+        order, step, batch_size, scale, shift
+            As in `gather`.
+        function : int
+            From `load_deform`.
+        ranges : (5,) float64
+            Largest angle (radians), difference of a factor from 1, shear, translation (pixels), node (pixels).
+        row_basis : (nodes_y, h) float32
+        column_basis : (nodes_x, w) float32
+            How much each node counts for each row and column. No nodes: no elastic displacement.
+        stream : (3,) uint32
+            See `dropout`.
+        out : (B, h * w) real
+
+        References
+        ----------
+        Simard, Steinkraus & Platt, "Best practices for convolutional neural networks applied to visual document
+        analysis", ICDAR 2003, section 2; Ciresan et al., "Deep, big, simple neural nets for handwritten digit
+        recognition", Neural Computation 22 (2010), section 2.2.
+        """
+
     def gather_targets(
         self,
         labels: Array,

@@ -114,7 +114,7 @@ def _optimizers() -> Iterator[Optimizer]:
 def all_modules() -> Iterator[Module]:
     """Everything that can come to be compiled."""
     for real in REALS.values():
-        yield from (module(file, real) for file in ("batch.cu", "loss.cu", "gradients.cu"))
+        yield from (module(file, real) for file in ("batch.cu", "deform.cu", "loss.cu", "gradients.cu"))
         yield from (
             module("optimizers.cu", real, update=text) for text in dict.fromkeys(map(update_text, _optimizers()))
         )

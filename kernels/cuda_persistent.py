@@ -63,8 +63,8 @@ def find_obstacle(member: Any, data: Any, layers: Any, buffers: Any, objective: 
         return "it supports SGD only, with or without momentum"
     if objective.clip_norm:
         return "it does not clip gradients"
-    if any(layers.dropout) or data.sample_weight.size:
-        return "it supports neither dropout nor sample weights"
+    if any(layers.dropout) or data.sample_weight.size or data.deformation.ranges.size:
+        return "it supports neither dropout, nor sample weights, nor deformed images"
     if any(one.record.needs_z for one in layers.activations[:-1]):
         return "it supports no hidden activation whose derivative is computed from z, such as gelu"
     if len(layers.weights) > _MAX_LAYERS:

@@ -83,10 +83,22 @@ def load_optimizer(optimizer: Optimizer, dtype: np.dtype[Any]) -> LoadedOptimize
 
 
 def gather(x, order, step, batch_size, scale, shift, out, team):
-    rows = x.ring(batch_size) if _is_streamed(x) else x
-    ring = len(rows) if _is_streamed(x) else 0
     sizes = (step, batch_size, float(scale), float(shift), out, *out.shape)
+    rows, ring = _rows_and_ring(x, batch_size)
     team.each("batch.cu", f"gather_{x.dtype.name}", out.size, rows, order, ring, team.counter, *sizes)
+
+
+def load_deform(source_dtype: np.dtype, dtype: np.dtype) -> int:
+    return 0
+
+
+def deform(x, order, step, batch_size, scale, shift, function, ranges, row_basis, column_basis, stream, out, team):
+    (nodes_y, h), (nodes_x, w) = row_basis.shape, column_basis.shape
+    shared = 6 * 8 + (2 * nodes_y * nodes_x + h * 2 * nodes_x) * 4
+    rows, ring = _rows_and_ring(x, batch_size)
+    images = (rows, order, ring, team.counter, step, batch_size, float(scale), float(shift))
+    bases = (row_basis, nodes_y, h, column_basis, nodes_x, w)
+    team.start("deform.cu", f"deform_{x.dtype.name}", len(out), 256, shared, *images, ranges, *bases, stream, out)
 
 
 def gather_targets(labels, targets, sample_weight, order, step, batch_size, out, weight_out, team):
@@ -244,5 +256,9 @@ def limit_threads(n: int) -> AbstractContextManager[None]:
     return limit_blas_threads(n)  # the host's part alone
 
 
-def _is_streamed(x: Any) -> bool:
-    return isinstance(x, StreamedSamples)
+def _rows_and_ring(x: Any, batch_size: int) -> tuple[Any, int]:
+    """Where samples lie on the device, and how many rows that has if it is a ring."""
+    if not isinstance(x, StreamedSamples):
+        return x, 0
+    rows = x.ring(batch_size)
+    return rows, len(rows)

@@ -27,11 +27,13 @@ from fastnn.errors import BackendError
 from fastnn.kernels import memory
 from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL
 from fastnn.kernels.numba_cache import compile, compile_interruptibly
+from fastnn.kernels.numba_deform import load_deform as load_deform  # of the contract, as `load_activation` is
 from fastnn.kernels.numba_intrinsics import address_of, call, call_for_float, prefetch
 from fastnn.kernels.numba_operations import load_activation as load_activation  # of the contract, as the next two are
 from fastnn.kernels.numba_operations import load_loss as load_loss
 from fastnn.kernels.numba_operations import load_optimizer as load_optimizer
 from fastnn.kernels.numba_products import PRECISE_PRODUCTS, choose, load, product
+from fastnn.kernels.numba_random import philox
 from fastnn.kernels.numba_simd import ISA
 from fastnn.kernels.numba_team import Team, assemble, barrier, partition
 from fastnn.kernels.numba_team import launch as launch  # of the contract, as `compile` is
@@ -80,15 +82,16 @@ def gather_targets(labels, targets, sample_weight, order, step, batch_size, out,
 
 
 @compile
-def _philox(group, step, layer, stream):
-    mask, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
-    c0, c1, c2, c3 = np.uint64(group) & mask, np.uint64(step), np.uint64(layer), np.uint64(stream[2])
-    k0, k1 = np.uint64(stream[0]), np.uint64(stream[1])
-    for _ in range(10):
-        p0, p1 = c0 * np.uint64(0xD2511F53), c2 * np.uint64(0xCD9E8D57)
-        c0, c1, c2, c3 = (p1 >> shift) ^ c1 ^ k0, p1 & mask, (p0 >> shift) ^ c3 ^ k1, p0 & mask
-        k0, k1 = (k0 + np.uint64(0x9E3779B9)) & mask, (k1 + np.uint64(0xBB67AE85)) & mask
-    return c0, c1, c2, c3
+def deform(x, order, step, batch_size, scale, shift, function, ranges, row_basis, column_basis, stream, out, team):
+    first, last = partition(out.shape[0], 1, team)
+    start, random = step * batch_size, (address_of(ranges), address_of(stream))
+    rows = row_basis.shape[0], row_basis.shape[1], address_of(row_basis)
+    columns = column_basis.shape[0], column_basis.shape[1], address_of(column_basis)
+    for i in range(first, last):
+        sample = order[start + i]
+        images = address_of(x[sample]), sample, scale, shift, address_of(out[i])
+        call(function, (*images, *random, *rows, *columns))
+    barrier(team)
 
 
 @compile
@@ -98,11 +101,11 @@ def dropout(x, rate, stream, step, layer, out, team):
     source4, target4 = source[: 4 * groups].reshape(groups, 4), target[: 4 * groups].reshape(groups, 4)
     first, last = partition(groups, 8, team)
     for group in range(first, last):
-        words = _philox(group, step, layer, stream)
+        words = philox(group, step, layer, stream)
         for j in range(4):
             target4[group, j] = source4[group, j] * factor if words[j] >= threshold else 0
     if team.rank == 0:
-        words = _philox(groups, step, layer, stream)
+        words = philox(groups, step, layer, stream)
         for j in range(x.size - 4 * groups):
             target[4 * groups + j] = source[4 * groups + j] * factor if words[j] >= threshold else 0
     barrier(team)

@@ -42,6 +42,73 @@ def gather(x, order, step, batch_size, scale, shift, out, team):
         out += shift
 
 
+def load_deform(source_dtype: np.dtype, dtype: np.dtype) -> int:
+    return 0
+
+
+def deform(x, order, step, batch_size, scale, shift, function, ranges, row_basis, column_basis, stream, out, team):
+    (nodes_y, h), (nodes_x, w) = row_basis.shape, column_basis.shape
+    samples = order[step * batch_size : step * batch_size + len(out)]
+    words = _sample_words(samples, 8 + 2 * nodes_y * nodes_x, stream)
+    affine, translation = _affine_maps(words[:, :6], ranges)
+    place = _displacements(words[:, 8:], np.float32(ranges[4] / 65535), row_basis, column_basis)  # (2, B, h, w)
+    for axis, size in enumerate((w, h)):  # x, y
+        across = np.arange(w) - (w - 1) / 2 - translation[0][:, None]
+        down = np.arange(h) - (h - 1) / 2 - translation[1][:, None]
+        along_row = (affine[2 * axis][:, None] * across).astype(np.float32)
+        start = (affine[2 * axis + 1][:, None] * down + (size - 1) / 2).astype(np.float32)
+        place[axis] += along_row[:, None, :] + start[:, :, None]
+        np.clip(place[axis], 0, size - 1, out=place[axis])
+    left, top = place.astype(np.int32)
+    right_of, below = ((place[axis] - corner).astype(out.dtype) for axis, corner in enumerate((left, top)))
+    corner = (top * w + left).reshape(len(out), -1) + np.arange(len(out))[:, None] * (h * w)
+
+    pixels = x[samples].astype(out.dtype).reshape(-1)
+
+    def pixel(offset):  # beyond the last image there is none, and its weight is 0
+        return pixels.take(corner + offset, mode="clip").reshape(place.shape[1:])
+
+    upper, lower = pixel(0), pixel(w)
+    upper += right_of * (pixel(1) - upper)
+    lower += right_of * (pixel(w + 1) - lower)
+    upper += below * (lower - upper)
+    out[...] = upper.reshape(out.shape)
+    out *= out.dtype.type(scale)
+    out += out.dtype.type(shift)
+
+
+def _sample_words(samples, n, stream):
+    """(samples, n) random words, which depend on the sample and the epoch."""
+    groups, counters = np.arange((n + 3) // 4, dtype=np.uint64)[None, :], samples.astype(np.uint64)[:, None]
+    groups, counters = np.broadcast_arrays(groups, counters)
+    return np.stack(_philox(groups, counters, 0xFFFFFFFF, stream), axis=-1).reshape(len(samples), -1)[:, :n]
+
+
+def _affine_maps(words, ranges):
+    """Elements of S^-1 K^-1 R^-1 by rows, for (x, y), and the translations of x and y: an array each, a sample each."""
+    angle, in_x, in_y, shear, *translation = (words * 2.0**-31 - 1.0).T * ranges[[0, 1, 1, 2, 3, 3], None]
+    in_x, in_y, sine, cosine, square = 1.0 + in_x, 1.0 + in_y, 1.0, 1.0, angle * angle
+    for k in range(12, 0, -1):  # Taylor's series: the same in all libraries
+        sine = 1.0 - square / (2.0 * k * (2.0 * k + 1.0)) * sine
+        cosine = 1.0 - square / (2.0 * k * (2.0 * k - 1.0)) * cosine
+    sine *= angle
+    x = (cosine + shear * sine) / in_x, (sine - shear * cosine) / in_x
+    return (*x, -sine / in_y, cosine / in_y), translation
+
+
+def _displacements(words, unit, row_basis, column_basis):
+    """(2, samples, h, w) float32: the elastic displacement of each pixel in x and y. Sums are in the nodes' order."""
+    (nodes_y, h), (nodes_x, w) = row_basis.shape, column_basis.shape
+    centred = (words & np.uint64(0xFFFF)).astype(np.int64) + (words >> np.uint64(16)).astype(np.int64) - 65535
+    nodes = (centred.astype(np.float32) * unit).reshape(len(words), 2, nodes_y, nodes_x).swapaxes(0, 1)
+    in_rows, place = np.zeros((2, len(words), h, nodes_x), np.float32), np.zeros((2, len(words), h, w), np.float32)
+    for n in range(nodes_y):
+        in_rows += row_basis[n][:, None] * nodes[:, :, n, None, :]
+    for n in range(nodes_x):
+        place += in_rows[..., n, None] * column_basis[n]
+    return place
+
+
 def gather_targets(labels, targets, sample_weight, order, step, batch_size, out, weight_out, team):
     start = step * batch_size
     rows = order[start : start + len(out)]

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse
 
 import fastnn
-from fastnn import sparse
+from fastnn import loaded_samples
 from fastnn.errors import DataError
 from fastnn.sklearn import MLPClassifier
 
@@ -19,7 +19,7 @@ WEIGHTS = RNG.random(50)
 
 @pytest.fixture(params=[1, 1 << 25], ids=["a mini-batch at a time", "all in one group"])
 def group(request, monkeypatch):
-    monkeypatch.setattr(sparse, "_GROUP", request.param)
+    monkeypatch.setattr(loaded_samples, "_GROUP", request.param)
 
 
 def train(x, backend, y=Y, **options):

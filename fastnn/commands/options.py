@@ -44,6 +44,7 @@ HYPERPARAMETERS: dict[str, tuple[type[int] | type[float] | type[str], str]] = { 
     "loss": (str, "{names}; default: the one that belongs to the output"),
     "init": (str, "{names}; with arguments as 'uniform(-0.1, 0.1)'"),
     "schedule": (str, "of the learning rate: {names}; with arguments as 'step(10, 0.1)'"),
+    "augment": (str, "change the images at random: 'deform(rotate=15, scale=0.15, elastic=(36, 6))'"),
     "dtype": (str, "{names}"),
 }
 

@@ -33,7 +33,7 @@ _OF_PREDICTIONS: dict[str, Callable[..., "Figure"]] = {
     "classes": plots.precision_recall,
 }
 _FIGURES = ("curves", *_OF_PREDICTIONS, "weights")
-_SWEEP, _REPORT = "sweep", "report"
+_SWEEP, _REPORT, _AUGMENT = "sweep", "report", "augment"
 _FORMATS = ("png", "svg")
 
 
@@ -46,8 +46,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="a saved network, the JSON of train --json (- for stdin) or sweep --out, or the CSV of CSVLog; several "
         "runs are compared",
     )
-    words = f"of {', '.join((*_FIGURES, _SWEEP))}, or {_REPORT}, a table as text; default: all that can be drawn"
+    words = (
+        f"of {', '.join((*_FIGURES, _SWEEP, _AUGMENT))}, or {_REPORT}, a table as text; default: all that can be drawn"
+    )
     parser.add_argument("--what", metavar="NAME,...", help=words)
+    parser.add_argument("--augment", help=f"for --what {_AUGMENT}: how images are changed, as `fastnn train` takes it")
     add_dataset(parser)
     parser.add_argument("--out", metavar="PATH", help="a file for one figure, or a folder; default: SOURCE-plots")
     parser.add_argument("--format", help=f"{' or '.join(_FORMATS)}; default: that of --out, or png")
@@ -65,9 +68,10 @@ def run(options: argparse.Namespace) -> int:
         sources = [read_source(path, options.backend, options.threads) for path in options.sources]
     names = _choose(wanted, sources)
     files = _files([name for name in names if name != _REPORT], options, sources)
-    data = _load_data(options.dataset, sources[0]) if {*names} & {*_OF_PREDICTIONS, _REPORT} else ()
+    data = _load_data(options.dataset, sources[0]) if {*names} & {*_OF_PREDICTIONS, _REPORT, _AUGMENT} else ()
     for name, path in files.items():
-        figure = _draw(name, sources, data, options.theme)
+        with usage():
+            figure = _draw(name, sources, data, options.theme, options.augment)
         path.parent.mkdir(parents=True, exist_ok=True)
         save_figure(figure, path)
         if not options.json:
@@ -89,7 +93,9 @@ def run(options: argparse.Namespace) -> int:
 def _parse_what(text: str | None) -> list[str]:
     """Names in the order given; none where all are to be drawn that can be."""
     names = [] if text is None else text.split(",")
-    return list(dict.fromkeys(check_choice("figure", name.strip(), (*_FIGURES, _SWEEP, _REPORT)) for name in names))
+    return list(
+        dict.fromkeys(check_choice("figure", name.strip(), (*_FIGURES, _SWEEP, _REPORT, _AUGMENT)) for name in names)
+    )
 
 
 def _choose(wanted: Sequence[str], sources: Sequence[Source]) -> list[str]:
@@ -138,7 +144,9 @@ def _load_data(name: str, source: Source) -> tuple[Any, Any]:
     return data.x_test, data.y_test
 
 
-def _draw(name: str, sources: Sequence[Source], data: tuple[Any, ...], theme: ThemeName) -> "Figure":
+def _draw(
+    name: str, sources: Sequence[Source], data: tuple[Any, ...], theme: ThemeName, augment: str | None
+) -> "Figure":
     """A figure that `_obstacle` has nothing against."""
     source = sources[0]
     if source.sweep:
@@ -150,6 +158,8 @@ def _draw(name: str, sources: Sequence[Source], data: tuple[Any, ...], theme: Th
             histories = {names[path]: history for path, history in histories.items()}
         return plots.curves(histories if len(sources) > 1 else next(iter(histories.values())), theme=theme)
     assert source.network is not None
+    if name == _AUGMENT:
+        return plots.augmented(augment or "none", data[0], theme=theme)
     if name == "weights":
         return plots.weights(source.network, theme=theme)
     return _OF_PREDICTIONS[name](source.network, *data, theme=theme)

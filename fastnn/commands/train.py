@@ -8,6 +8,7 @@ from typing import Any
 
 from fastnn import datasets
 from fastnn.arguments import check_count, check_finite
+from fastnn.augmentation import as_augment
 from fastnn.callbacks import Callback, Checkpoint, CSVLog, EarlyStopping, TensorBoard
 from fastnn.choices import parse_choice
 from fastnn.commands import printing
@@ -66,6 +67,7 @@ def run(options: argparse.Namespace) -> int:
             "loss": loss,
             "optimizer": optimizer,
             "schedule": as_schedule(settings["schedule"]),
+            "augment": as_augment(settings["augment"]),
             "callbacks": _make_callbacks(settings, options),
             "resume": _checkpoint(options),
         }
@@ -78,7 +80,9 @@ def run(options: argparse.Namespace) -> int:
         print(f"network   {network!r}")
         printing.print_backend(network.backend_choice, f"; {printing.plural(network.threads, 'thread')}")
         epochs, batches = printing.plural(fit["epochs"], "epoch"), f"batches of {fit['batch_size']}"
-        print(f"training  {epochs}, {batches}, {loss}, {optimizer}, schedule {settings['schedule']}", flush=True)
+        augment = f", {settings['augment']}" if settings["augment"] else ""
+        schedule = f"schedule {settings['schedule']}"
+        print(f"training  {epochs}, {batches}, {loss}, {optimizer}, {schedule}{augment}", flush=True)
     interrupted = False
     try:
         with usage():

@@ -8,6 +8,7 @@ to a file. matplotlib is an extra: ``pip install 'fastnn-mlp[plot]'``. The comma
 >>> figure.savefig("weights.png")  # doctest: +SKIP
 """
 
+from fastnn.plots.augmentation import augmented
 from fastnn.plots.classes import precision_recall
 from fastnn.plots.curves import curves
 from fastnn.plots.live import Live
@@ -21,6 +22,7 @@ __all__ = [
     "Live",
     "Mistakes",
     "Predictions",
+    "augmented",
     "class_report",
     "confusion_matrix",
     "curves",

@@ -122,6 +122,7 @@ class MLPEstimator(MLPBase):
             raise ValueError("partial_fit does not support early_stopping=True")
         if self.solver == "lbfgs":
             given = ["dropout"] * bool(np.any(self.dropout)) + ["clip_norm"] * (self.clip_norm is not None)
+            given += ["augment"] * (self.augment is not None)
             given += ["validation_data"] * has_validation_data
             if given:
                 raise ValueError(f"solver='lbfgs' takes no {', '.join(given)}: use 'adam' or 'sgd'")
@@ -190,6 +191,7 @@ class MLPEstimator(MLPBase):
                 validation_data=validation and tuple(validation),
                 sample_weight=samples.weight,
                 shuffle=self.shuffle,
+                augment=self.augment,
                 callbacks=[progress],
                 resume=state,
                 verbose=False,

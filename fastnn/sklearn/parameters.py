@@ -61,6 +61,7 @@ class MLPParameters:
     dtype: Any = None
     dropout: Any = 0.0
     clip_norm: float | None = None
+    augment: Any = None
 
 
 class MLPBase(MLPParameters, BaseEstimator, ABC):

@@ -41,6 +41,8 @@ class MLPClassifier(ClassifierMixin, MLPEstimator):
         `sklearn.utils.class_weight.compute_sample_weight`.
     clip_norm : float or None
         The gradient's norm is limited to this; see `fastnn.Adam`.
+    augment : fastnn.Deform, str, callable or None
+        Change the samples at random whenever they are used; see `fastnn.Network.fit`.
 
     Attributes
     ----------
@@ -191,7 +193,7 @@ class MLPRegressor(RegressorMixin, MLPEstimator):
     shuffle, random_state, tol, verbose, warm_start, momentum, nesterovs_momentum, early_stopping, \
     validation_fraction, beta_1, beta_2, epsilon, n_iter_no_change, max_fun
         As for `sklearn.neural_network.MLPRegressor`.
-    backend, threads, dtype, dropout, clip_norm
+    backend, threads, dtype, dropout, clip_norm, augment
         As for `MLPClassifier`.
 
     Attributes

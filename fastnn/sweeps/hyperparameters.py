@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.arguments import check_count
+from fastnn.augmentation import as_augment
 from fastnn.choices import check_choice, parse_choice
 from fastnn.operations import OPTIMIZERS, Optimizer, check_loss
 from fastnn.optional import require
@@ -17,7 +18,7 @@ from fastnn.schedules import as_schedule
 __all__ = ["HYPERPARAMETERS", "SHARES", "WHOLE", "Space", "list_settings", "make_arguments"]
 
 _NETWORK = ("hidden", "output", "bias", "init", "dropout", "dtype", "precision", "scale", "shift")
-_FIT = ("epochs", "batch_size", "loss", "schedule", "shuffle")
+_FIT = ("epochs", "batch_size", "loss", "schedule", "shuffle", "augment")
 _OPTIMIZER = tuple(dict.fromkeys(name for kind in OPTIMIZERS.values() for name in vars(kind())))
 HYPERPARAMETERS = ("optimizer", *_OPTIMIZER, "width", "depth", *_FIT, *_NETWORK)
 """What can be swept or fixed: the optimizer and its parameters, the shape, arguments of `Network.fit` and `Network`."""
@@ -119,6 +120,7 @@ def make_arguments(options: Mapping[str, Any], features: int, y: np.ndarray) -> 
     output = options.get("output", DEFAULTS["output"])
     check_loss(options.get("loss"), output)
     as_schedule(options.get("schedule"))
+    as_augment(options.get("augment"))
     parameters = {name: options[name] for name in _OPTIMIZER if name in options}
     network = {name: options[name] for name in _NETWORK if name in options}
     fit = {name: options[name] for name in _FIT if name in options}

@@ -1,10 +1,6 @@
 // Fetching a mini-batch, and dropout: `gather`, `gather_targets` and `dropout` of the contract.
-#include "platform.cuh"
-
-// Where sample `i` of the mini-batch lies: as the order says, or in a ring of `ring` rows that the host keeps filled.
-__device__ __forceinline__ long long source_row(const long long* order, long long ring, long long place) {
-  return ring ? place % ring : order[place];
-}
+#include "random.cuh"
+#include "rows.cuh"
 
 template <class Source>
 __device__ void gather(const Source* x, const long long* order, long long ring, long long first, double scale,
@@ -37,25 +33,6 @@ extern "C" __global__ void gather_targets(const int* labels, long long has_label
     out[e] = has_labels ? (REAL)(labels[sample] == j) : targets[sample * columns + j];
     if (has_weights && j == 0) weight_out[i] = sample_weight[sample];
   }
-}
-
-// Philox4x32-10; Salmon et al., SC11, section 4.3.
-struct Words {
-  u32 word[4];
-};
-
-__device__ __forceinline__ Words philox(u32 c0, u32 c1, u32 c2, u32 c3, u32 k0, u32 k1) {
-#pragma unroll
-  for (int round = 0; round < 10; round++) {
-    const u64 p0 = (u64)c0 * 0xD2511F53u, p1 = (u64)c2 * 0xCD9E8D57u;
-    c0 = (u32)(p1 >> 32) ^ c1 ^ k0;
-    c1 = (u32)p1;
-    c2 = (u32)(p0 >> 32) ^ c3 ^ k1;
-    c3 = (u32)p0;
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
-  }
-  return Words{{c0, c1, c2, c3}};
 }
 
 extern "C" __global__ void dropout(const REAL* x, double rate, const u32* stream, const long long* counter,

@@ -19,9 +19,10 @@ from fastnn.step import KERNELS
 from fastnn.threads import resolve_threads
 
 ROOT = Path(__file__).parents[2]
-SIZES, ROWS = (20, 9, 7, 5), 6
+SIZES, ROWS = (25, 9, 7, 5), 6  # images of 5 x 5
 RESULTS = {  # places of what each kernel writes
     "gather": [6],
+    "deform": [11],
     "gather_targets": [6],
     "dropout": [5],
     "dense": [4, 5],

@@ -407,7 +407,7 @@ def test_every_kernel_of_the_sources_is_launched_somewhere(backend, kernels):
         names |= set(re.findall(r'extern "C"\s+void\s+(\w+)\(', expanded))
     assert names >= {"dense", "gather_uint8", "softmax", "train_uint8", "set_counter"}
     python = "".join(path.read_text(encoding="utf-8") for path in folder.glob("cu*.py"))
-    by_type = {name for name in names if re.fullmatch(r"(gather|train)_(uint8|float32|float64)", name)}
+    by_type = {name for name in names if re.fullmatch(r"(gather|deform|train)_(uint8|float32|float64)", name)}
     assert [name for name in names - by_type if f'"{name}"' not in python] == []
 
 

@@ -18,6 +18,8 @@ BUDGETS = {
     # registers a thread: what the sources need today, rounded up. More means fewer blocks on a multiprocessor.
     ("batch.cu", "float", None): 40,
     ("batch.cu", "double", None): 40,
+    ("deform.cu", "float", None): 56,
+    ("deform.cu", "double", None): 64,
     ("gradients.cu", "float", None): 40,
     ("gradients.cu", "double", None): 40,
     ("loss.cu", "float", None): 64,

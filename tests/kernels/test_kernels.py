@@ -177,6 +177,28 @@ def check_gather(kernels, dtype, n):
                 assert_close(found, expected, dtype, f"{source} * {scale} + {shift}, step {step}")
 
 
+IMAGES = {1: (1, 1), 7: (1, 7), 33: (11, 3), 784: (28, 28)}  # shapes of so many pixels
+
+
+def check_deform(kernels, dtype, n):
+    """Coordinates are float32 for all dtypes, and so is the tolerance."""
+    rng, (h, w), batch_size = np.random.default_rng(n), IMAGES[n], 3
+    bent = fastnn.Deform(rotate=15, scale=0.15, shear=0.2, translate=1.5, elastic=(40, 4))
+    turned = fastnn.Deform(rotate=180, scale=0.5, translate=5)
+    for source, deform in itertools.product(["uint8", "float32", "float64"], [bent, turned]):
+        x = (rng.random((2 * batch_size + 2, h * w)) * 255).astype(source)
+        x.flags.writeable = False
+        order, stream = rng.permutation(len(x)), np.array(KEY, np.uint32)
+        ranges, bases = deform.ranges(), deform.bases((h, w))
+        function = kernels.load_deform(x.dtype, np.dtype(dtype))
+        for step, rows in batches(len(x), batch_size):
+            images = (x, order, step, batch_size, 1 / 255, 0.25, function)
+            (found,) = call(kernels, "deform", *images, ranges, *bases, stream, Output((rows, h * w), dtype))
+            samples = order[step * batch_size :][:rows]
+            images = [reference.deform(x[i].reshape(h, w), i, stream, ranges, *bases).ravel() for i in samples]
+            assert_close(found, np.array(images) / 255 + 0.25, "float32", f"{source}, {deform}, step {step}")
+
+
 def check_gather_targets(kernels, dtype, n):
     rng = np.random.default_rng(n)
     for (batch_size, width), by_label, weighted in itertools.product([(5, n), (n, 3)], [True, False], [True, False]):
@@ -611,6 +633,11 @@ WRONG = {
     "gather: no scale": ("gather", replaced(4, 1.0)),
     "gather: no shift": ("gather", replaced(5, 0.0)),
     "gather: the last row is the first": ("gather", wrong_copied_row),
+    "deform: not at all": ("deform", replaced(7, lambda ranges: 0 * ranges)),
+    "deform: no elastic displacement": ("deform", replaced(9, lambda basis: 0 * basis)),
+    "deform: another epoch's": ("deform", replaced(10, lambda stream: stream + np.uint32(1))),
+    "deform: no shift": ("deform", replaced(5, 0.0)),
+    "deform: the last row is the first": ("deform", wrong_copied_row),
     "gather_targets: a smaller last batch counts from elsewhere": ("gather_targets", wrong_target_start),
     "gather_targets: no weights": ("gather_targets", wrong_missing_weights),
     "dropout: another layer's mask": ("dropout", wrong_other_layers_mask),

@@ -8,6 +8,7 @@ import itertools
 import math
 
 import numpy as np
+from scipy import ndimage
 from scipy.special import erf, log_softmax, softmax, xlogy
 
 # ---- random numbers: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC11, section 4.3 ----------------
@@ -32,6 +33,31 @@ def dropout_words(size, stream, step, layer):
     for group in range(math.ceil(size / 4)):
         words += philox4x32((group, step, layer, epoch), (key_0, key_1))
     return words[:size]
+
+
+# ---- deformed images: the contract's formula, and scipy's interpolation ---------------------------------------------
+
+
+def deform(image, sample, stream, ranges, row_basis, column_basis):
+    """An image (h, w), deformed as the sample of that number is."""
+    (h, w), n_nodes = image.shape, 2 * len(row_basis) * len(column_basis)
+    key_0, key_1, epoch = map(int, stream)
+    words = []
+    for group in range(math.ceil((8 + n_nodes) / 4)):
+        words += philox4x32((group, int(sample), 2**32 - 1, epoch), (key_0, key_1))
+    turn, factor_x, factor_y, shear, to_x, to_y = (word / 2**31 - 1 for word in words[:6])
+    angle, middle = ranges[0] * turn, np.array([(w - 1) / 2, (h - 1) / 2])
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    shearing = np.array([[1, ranges[2] * shear], [0, 1]])
+    scaling = np.diag([1 + ranges[1] * factor_x, 1 + ranges[1] * factor_y])
+    back = np.linalg.inv(rotation @ shearing @ scaling)
+    nodes = np.array([(word % 2**16 + word // 2**16) / 65535 - 1 for word in words[8 : 8 + n_nodes]]) * ranges[4]
+    nodes = nodes.reshape(2, len(row_basis), len(column_basis))
+    bent = np.array([row_basis.T.astype(float) @ axis @ column_basis.astype(float) for axis in nodes])
+    x, y = np.meshgrid(np.arange(w), np.arange(h))
+    given = np.stack([x, y]) - (middle + np.array([to_x, to_y]) * ranges[3])[:, None, None]
+    found = np.einsum("ij,jhw->ihw", back, given) + middle[:, None, None] + bent
+    return ndimage.map_coordinates(image.astype(float), found[::-1], order=1, mode="nearest")
 
 
 # ---- activations ----------------------------------------------------------------------------------------------------
