@@ -1,16 +1,17 @@
-"""Arrays as CPU kernels like them, and those of other libraries as numpy's."""
+"""Arrays aligned for CPU kernels, and those of other libraries as numpy's."""
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 _HOST = (1, 3, 11, 13)  # DLPack's kDLCPU, kDLCUDAHost, kDLROCMHost, kDLCUDAManaged
 _LINE = 64  # bytes of a cache line on x86-64 and most of ARM; the longest vector of both
 
 
-def zeros(shape: Sequence[int] | int, dtype: Any) -> np.ndarray:
+def zeros(shape: Sequence[int] | int, dtype: Any) -> NDArray[Any]:
     """An array of zeros that begins with a cache line.
 
     Where rows are whole lines too, no vector straddles two of them, and two threads that write neighbouring columns
@@ -20,10 +21,11 @@ def zeros(shape: Sequence[int] | int, dtype: Any) -> np.ndarray:
     size = math.prod(shape) * dtype.itemsize
     memory = np.zeros(size + _LINE, np.uint8)
     start = -memory.ctypes.data % _LINE
-    return memory[start : start + size].view(dtype).reshape(shape)
+    aligned: NDArray[Any] = memory[start : start + size].view(dtype).reshape(shape)
+    return aligned
 
 
-def from_dlpack(values: Any) -> np.ndarray | None:
-    """An array of another library as numpy's, in the same memory; None if it is not the host's."""
+def from_dlpack(values: Any) -> NDArray[Any] | None:
+    """An array of another library as numpy's, in the same memory; None if that is not the host's memory."""
     kind, _ = values.__dlpack_device__()
     return np.from_dlpack(values) if kind in _HOST else None

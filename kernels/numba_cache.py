@@ -1,4 +1,4 @@
-"""How the numba kernels are compiled, and where the compiled code is kept."""
+"""How the numba kernels are compiled, and where the compiled code is cached."""
 
 import hashlib
 import importlib.util
@@ -20,6 +20,7 @@ from typing import Any
 import llvmlite
 import numba
 import numpy as np
+from numba.core import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 from numba.core.ccallback import CFunc
 from numba.core.dispatcher import Dispatcher
@@ -29,16 +30,18 @@ from numba.core.sigutils import normalize_signature
 from fastnn.files import cache_dir
 from fastnn.interruption import Interruption, look_for_interruption
 
+Function = Callable[..., Any]
+
 _logger = logging.getLogger("fastnn")
 _MONTH = 30 * 86_400  # seconds
 
 
 def _cache_folder() -> Path | None:
-    """Folder for the compiled code, made if need be; None where it cannot be had, which costs seconds a process.
+    """Folder for the compiled code, created if need be; None if that is impossible, which costs seconds a process.
 
-    numba renews a cached function when its own file changes, not when a file with a function it calls does. So the
-    folder's name is a digest of all sources that are compiled, and of the versions. (numba itself tells CPUs apart.) It
-    is a folder of the user's, because the package's own may be read-only: FASTNN_CACHE_DIR, or the user's cache.
+    numba compiles a cached function again when its own file changes, but not when the file of a function it calls does.
+    So the folder's name is a digest of all sources that are compiled, and of the versions. (numba itself distinguishes
+    CPUs.) It lies in FASTNN_CACHE_DIR or the user's cache, because the package's own folder may be read-only.
     """
     digest = hashlib.sha256()
     digest.update(f"{numba.__version__} {llvmlite.__version__} {np.__version__} {platform.python_version()}".encode())
@@ -51,32 +54,33 @@ def _cache_folder() -> Path | None:
         os.utime(folder)
         _remove_unused(folder.parent)
     except OSError as error:
-        _logger.warning("compiled code cannot be kept (%s): it is compiled anew in each process", error)
+        _logger.warning("compiled code cannot be cached on disk (%s): each process compiles it again", error)
         return None
     return folder
 
 
 def _compiled_modules() -> list[str]:
-    """Those whose functions are compiled, also where the package lies in a zip or without its sources."""
+    """The modules whose functions are compiled; works for a package in a zip file, and for one without sources."""
     folder = Path(__file__).parent
     names = (module.name for module in pkgutil.iter_modules([str(folder)]))
     own = sorted(f"{__package__}.{name}" for name in names if name == "codes" or name.startswith("numba_"))
     if __name__ not in own:
-        raise FileNotFoundError(f"versions of the modules in {folder} cannot be told apart, for nothing lists them")
+        raise FileNotFoundError(f"the modules in {folder} cannot be listed, so a change in them would not be noticed")
     return [*own, "fastnn.step"]
 
 
 def _content(module: str) -> bytes:
-    """The source as the module's loader has it; the bytecode, where that is all there is; OSError without either."""
+    """The module's source, or its bytecode where there is no source; OSError without either."""
     spec = importlib.util.find_spec(module)
     assert spec is not None
-    return spec.loader.get_data(spec.origin)  # type: ignore[union-attr]  # all loaders of files have it
+    content: bytes = spec.loader.get_data(spec.origin)  # type: ignore[union-attr]  # all loaders of files have it
+    return content
 
 
 def _remove_unused(parent: Path) -> None:
-    """Remove the folders of older versions that no process has asked for in a month."""
+    """Remove the folders of other versions that no process has used for a month."""
     for folder in parent.iterdir():
-        with suppress(OSError):  # another process was faster
+        with suppress(OSError):  # another process has removed it
             if folder.is_dir() and time.time() - folder.stat().st_mtime > _MONTH:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -85,9 +89,9 @@ CACHE_FOLDER = _cache_folder()
 
 
 class _Locator(_CacheLocator):
-    """Our folder, whatever numba's setting, which is for all its users, and whether or not there is a source file."""
+    """Has numba use our folder, also without source files; its own setting, which is for all its users, stays."""
 
-    def __init__(self, function: Callable, file: str) -> None:
+    def __init__(self, function: Function, file: str) -> None:
         self._line, self._file = function.__code__.co_firstlineno, file
 
     def get_cache_path(self) -> str:
@@ -96,7 +100,7 @@ class _Locator(_CacheLocator):
     def get_source_stamp(self) -> Any:
         try:
             status = os.stat(self._file)
-        except OSError:  # in a zip, or without sources: the folder's name is a digest of what there is
+        except OSError:  # in a zip file, or without sources: the folder's name is a digest of the content
             return ""
         return status.st_mtime, status.st_size
 
@@ -104,7 +108,7 @@ class _Locator(_CacheLocator):
         return str(self._line)
 
     @classmethod
-    def from_function(cls, function: Callable, file: str) -> "_Locator":
+    def from_function(cls, function: Function, file: str) -> "_Locator":
         return cls(function, file)
 
 
@@ -116,31 +120,31 @@ class _Cache(FunctionCache):
     _impl_class = _CacheImpl
 
 
-def _cache_on_disk(compiled: Any, function: Callable) -> Any:
-    """Have what numba compiles of a function kept in our folder."""
-    compiled._cache = _Cache(function)
+def _cache_on_disk(compiled: Any, function: Function) -> Any:
+    """Have numba cache in our folder what it compiles of a function."""
+    compiled._cache = _Cache(function)  # type: ignore[no-untyped-call]  # its constructor is numba's
     return compiled
 
 
-def compile(function: Callable, entry: bool = True) -> Callable:
+def compile(function: Function, entry: bool = True) -> Any:
     if not entry:
         return inline(function)
     compiled = numba.njit(nogil=True, error_model="numpy")(function)
-    if CACHE_FOLDER is None or _calls_kernels_of_others(function) or numba.config.DISABLE_JIT:
+    if CACHE_FOLDER is None or _calls_foreign_kernels(function) or config.DISABLE_JIT:  # type: ignore[attr-defined]  # numba sets it at run time
         return compiled
     return _cache_on_disk(compiled, function)
 
 
-def inline(function: Callable) -> Callable:
+def inline(function: Function) -> Any:
     """Compile a function into each that calls it; for one with a single caller, or of a few lines."""
     return numba.njit(inline="always", error_model="numpy")(function)
 
 
-def compile_for_c(function: Callable, signature: Any, real: type, digest: str = "", **names: Any) -> Any:
+def compile_for_c(function: Function, signature: Any, real: type, digest: str = "", **names: Any) -> Any:
     """Compile a function for C callers and one real type, in place of its module's `real` and `size`.
 
-    `names` are other globals to replace, `digest` tells those apart. Compiled and kept under a name of its own: numba
-    would not tell the types apart, which are not in the signature.
+    `names` are other globals to replace, and `digest` identifies them. The result is cached under a name of its own:
+    numba would not distinguish the types, which are not in the signature.
     """
     name, size = f"{function.__name__}_{real.__name__}_{digest}", np.dtype(real).itemsize
     globals_ = {**function.__globals__, "real": real, "size": size, **names}
@@ -153,12 +157,11 @@ def compile_for_c(function: Callable, signature: Any, real: type, digest: str = 
     return compiled
 
 
-def compile_interruptibly(function: Callable, *arguments: Any) -> Any:
-    """Call a function that compiles where Ctrl-C ends it between two passes of the compiler, and nowhere else.
+def compile_interruptibly(function: Function, *arguments: Any) -> Any:
+    """Call a function that compiles, in a thread that Ctrl-C ends between two passes of the compiler only.
 
-    LLVM calls back into Python. Were such a call ended by an exception, LLVM would go on with nothing instead of what
-    it asked for, and sooner or later the process's memory be broken. So it is not done in the main thread, the one
-    that Ctrl-C strikes; that one waits.
+    LLVM calls back into Python. If KeyboardInterrupt ended such a callback, LLVM would go on without the result, and
+    corrupt the process's memory. So the main thread, in which Python raises it, does not compile, but waits.
     """
     interruption = Interruption()
 
@@ -178,7 +181,7 @@ def compile_interruptibly(function: Callable, *arguments: Any) -> Any:
 
 
 class _Passes(Listener):
-    """Looks before each pass whether this thread is to end."""
+    """Checks before each pass whether this thread was interrupted."""
 
     def on_start(self, event: Any) -> None:
         look_for_interruption()
@@ -187,12 +190,11 @@ class _Passes(Listener):
         pass
 
 
-def _calls_kernels_of_others(function: Callable) -> bool:
-    """Whether there are compiled functions from outside this package among its globals, as a variant's are in a step.
+def _calls_foreign_kernels(function: Function) -> bool:
+    """Whether a function's globals include compiled functions from outside this package: a step with other kernels.
 
-    Neither numba nor the folder's name would notice that they are others than last time: the step with a variant would
-    be found on disk where the one with our own is wanted. Modules are compared, as files may be named otherwise in
-    bytecode that was compiled elsewhere.
+    Neither numba nor the folder's name would notice the difference: that step would be loaded from disk instead of the
+    one with our own kernels. Modules are compared, not files, which bytecode compiled elsewhere names otherwise.
     """
     compiled = [value for value in function.__globals__.values() if isinstance(value, Dispatcher)]
     modules = {value.py_func.__module__ for value in compiled} - {function.__module__}

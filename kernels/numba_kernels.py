@@ -1,30 +1,29 @@
-"""The kernels in numba: loops fused and compiled, matrix products of vector instructions, work shared by a team.
+"""The kernels in numba: loops fused and compiled, matrix products of vector instructions, teams of threads.
 
-The contract, with what each function does and takes, is `fastnn.kernels.contract`. Compiled code is kept on disk
-(`numba_cache`) and releases the GIL. Every kernel does its member's share and ends with `wait` (`numba_team`). The
-matrix products are those of `numba_simd`, or scipy's BLAS (`numba_blas`) where the environment variable FASTNN_GEMM
+The contract, with what each function does and takes, is `fastnn.kernels.contract`. Compiled code is cached on disk
+(`numba_cache`) and releases the GIL. Every kernel computes its member's part and ends with a barrier (`numba_team`).
+The matrix products are those of `numba_simd`, or scipy's BLAS (`numba_blas`) where the environment variable FASTNN_GEMM
 says ``blas`` or the CPU is not one that `numba_simd` knows; the BLAS then has threads of its own and the team is one.
 
 Fast-math is off: it allows the compiler to round differently wherever it arranges code differently. An earlier version
-of `sgd` under it gave other last bits in the process that compiled than in those that found the code on disk. Without
-it an epoch of 784-30-10 or 784-128-10 takes 1 to 2 % longer.
+of `sgd` under it gave other last bits in the process that compiled than in those that loaded the code from disk.
+Without it an epoch of 784-30-10 or 784-128-10 takes 1 to 2 % longer.
 """
 
-import contextlib
 import math
 import operator
 import platform
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from typing import Any
 
 import llvmlite
 import numba
 import numpy as np
 import scipy
+from numba.core import config
+from numba.core.dispatcher import Dispatcher
 
 from fastnn.errors import BackendError
-from fastnn.kernels import memory
 from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL
 from fastnn.kernels.numba_cache import compile, compile_interruptibly
 from fastnn.kernels.numba_deform import load_deform as load_deform  # of the contract, as `load_activation` is
@@ -37,10 +36,19 @@ from fastnn.kernels.numba_random import philox
 from fastnn.kernels.numba_simd import ISA
 from fastnn.kernels.numba_team import Team, assemble, barrier, partition
 from fastnn.kernels.numba_team import launch as launch  # of the contract, as `compile` is
-from fastnn.kernels.threads import limit_blas_threads
+from fastnn.kernels.numpy_kernels import (  # noqa: F401 - functions of the contract: arrays are numpy's
+    as_source,
+    asarray,
+    from_dlpack,
+    limit_threads,
+    side_by_side,
+    synchronize,
+    to_numpy,
+    zeros,
+)
 
-_SEGMENTS = 64  # of the gradient, whoever sums them: so its norm does not depend on the size of the team
-_WORK = 500_000  # multiply-adds of a layer product that are worth another member: some 10 us
+_SEGMENTS = 64  # of the gradient, summed one by one, so that its norm does not depend on the size of the team
+_WORK = 500_000  # multiply-adds of a layer's product that are worth another member: some 10 us
 
 
 # ---- the batch ------------------------------------------------------------------------------------------------------
@@ -50,7 +58,7 @@ _WORK = 500_000  # multiply-adds of a layer product that are worth another membe
 def gather(x, order, step, batch_size, scale, shift, out, team):
     real = out.dtype.type
     scale, shift = real(scale), real(shift)
-    ahead = 8  # rows: each comes from anywhere in memory, and takes as long as converting some others
+    ahead = 8  # rows: each comes from anywhere in memory, which takes as long as converting some others
     for i in range(out.shape[0] + ahead):
         if i < out.shape[0]:
             _prefetch_row(x, order[step * batch_size + i])
@@ -132,7 +140,7 @@ def dense(x, W, b, activation, z, a, team):
 def _partition_outputs(z, whole_rows, team):
     """This member's rows and columns of a layer's outputs.
 
-    Columns, if there are enough: then the member reads only its columns of W, and those are the ones it updates.
+    A partition by columns, if there are enough: the member then reads only its columns of W, which it updates later.
     """
     if z.shape[1] >= 32 * team.size and not whole_rows:
         return (0, z.shape[0]), partition(z.shape[1], 32, team)
@@ -170,7 +178,7 @@ def loss_gradient(z, a, targets, sample_weight, loss, task, delta, losses, hits,
         for j in range(delta.shape[1]):
             delta[i, j] *= real(part)
     barrier(team)
-    if team.rank == 0:  # in the order of the samples, whoever had them
+    if team.rank == 0:  # in the order of the samples, however they were partitioned
         loss_sum, hit_sum = 0.0, 0.0
         for i in range(delta.shape[0]):
             loss_sum += team.row_sums[0, i]
@@ -210,8 +218,8 @@ def input_gradient(delta, W, activation, z, a, dX, team):
 def _partition_inputs(dX, team):
     """This member's rows and columns of the gradient to a layer's inputs.
 
-    Rows, if there are enough. Columns would save reading the whole of W, but their neighbour's come along: the core
-    prefetches beyond its own (64 x 128 from 10 outputs: 12.9 us by columns, 3.1 by rows, 5.1 on one thread).
+    A partition by rows, if there are enough. By columns a member would not read the whole of W, but its core prefetches
+    beyond them into its neighbour's (64 x 128 from 10 outputs: 12.9 us by columns, 3.1 by rows, 5.1 on one thread).
     """
     if dX.shape[0] >= 32 * team.size:
         return partition(dX.shape[0], 32, team), (0, dX.shape[1])
@@ -228,7 +236,7 @@ def _partition_weights(W, team):
 
 @compile
 def _sum_rows(delta, total):
-    """A row at a time: that is how the matrix lies in memory."""
+    """The sum of all rows, a row at a time, as the matrix lies in memory."""
     for j in range(total.size):
         total[j] = 0
     for i in range(delta.shape[0]):
@@ -255,7 +263,7 @@ def dense_sgd(x, delta, rates, step, weight_decay, W, b, team):
     product(team.multiply, -rate, x, True, delta, x.shape[0], keep, W, rows, columns, team.scratch)
     if b.size > 0 and rows[1] == W.shape[0]:
         bias, part = b[columns[0] : columns[1]], slice(columns[0], columns[1])
-        db = team.scratch[: bias.size]  # summed apart: added to b one by one, small terms would be rounded at b's size
+        db = team.scratch[: bias.size]  # not added to b row by row: small terms would be rounded to b's precision
         _sum_rows(delta[:, part], db)
         for j in range(bias.size):
             bias[j] -= real(rate) * db[j]
@@ -285,7 +293,7 @@ def clip(grads, max_norm, team):
 
 @compile
 def _sum_of_squares(x):
-    """Four sums side by side: one alone would wait for each of its additions."""
+    """Four independent sums: in a single one each addition would wait for the one before."""
     a, b, c, d = 0.0, 0.0, 0.0, 0.0
     quarter = x.size // 4
     for i in range(quarter):
@@ -319,40 +327,16 @@ def _update(optimizer, params, grads, state, first, last, numbers, decay):
 # ---- the host's side ------------------------------------------------------------------------------------------------
 
 
-def asarray(values: np.ndarray) -> Any:
-    return values
-
-
-def as_source(values: np.ndarray) -> Any:
-    return values
-
-
-def from_dlpack(values: Any) -> Any:
-    return memory.from_dlpack(values)
-
-
-def zeros(shape: Sequence[int], dtype: np.dtype) -> Any:
-    return memory.zeros(shape, dtype)
-
-
-def to_numpy(array: Any) -> np.ndarray:
-    return array
-
-
-def synchronize() -> None:
-    pass
-
-
 def precisions() -> tuple[str, ...]:
     return tuple(PRECISE_PRODUCTS)
 
 
 def make_team(
-    threads: int, sizes: Sequence[int], rows: int, dtype: np.dtype, precision: str | None
+    threads: int, sizes: Sequence[int], rows: int, dtype: np.dtype[Any], precision: str | None
 ) -> tuple[Team, ...]:
     products = load(dtype, max(rows, *sizes), precision)
     work = rows * sum(map(operator.mul, sizes, sizes[1:]))
-    size = min(threads, 1 + int(work / _WORK)) if products.shared else 1
+    size = min(threads, 1 + int(work / _WORK)) if products.partitioned else 1
     return assemble(size, rows, max(sizes), _SEGMENTS, products, dtype)
 
 
@@ -360,25 +344,17 @@ def plan(member: Any) -> str:
     return "compiled"
 
 
-def prepare(function: Callable, call: tuple) -> None:
+def prepare(function: Dispatcher, call: tuple[Any, ...]) -> None:
     signature = tuple(map(function.typeof_pyval, call))
     if signature not in function.overloads:
         compile_interruptibly(function.compile, signature)
 
 
 def device() -> str:
-    if numba.config.DISABLE_JIT:
+    if config.DISABLE_JIT:  # type: ignore[attr-defined]  # numba sets it at run time
         raise BackendError("NUMBA_DISABLE_JIT is set, so that numba compiles nothing")
     products = {"simd": f"{ISA.name} products", "blas": "products by scipy's BLAS"}[choose()]
     return f"{platform.machine()} CPU ({llvmlite.binding.get_host_cpu_name()}), {products}"
-
-
-def side_by_side(n: int, threads: int) -> tuple[int, AbstractContextManager[None]]:
-    return min(n, threads), contextlib.nullcontext()
-
-
-def limit_threads(n: int) -> AbstractContextManager[None]:
-    return limit_blas_threads(n)
 
 
 def versions() -> dict[str, str]:

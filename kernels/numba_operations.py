@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray
 from numba.core import types
+from numba.np.numpy_support import carray
 
 from fastnn.kernels.numba_cache import compile_for_c, compile_interruptibly, inline
 from fastnn.kernels.numba_intrinsics import pointer_to

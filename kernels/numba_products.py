@@ -1,10 +1,10 @@
 """Which matrix products the numba kernels call, and how: as C functions, by their addresses.
 
-So they are compiled once instead of into every kernel and step that calls them (a network's first step: 21 s
-before, 11 to 12 so), and the same compiled step runs on any of them. A member of a team carries the addresses.
+So they are compiled once instead of into every kernel and step that calls them (a network's first step takes 11 to 12 s
+instead of 21), and the same compiled step runs with any of them. A member of a team holds the addresses.
 
-All have one signature. With sizes and strides in elements, addresses in bytes, and C a matrix of rows `c_row` apart of
-which rows ``row`` to ``last_row - 1`` and columns ``column`` to ``last_column - 1`` are this member's share::
+All have one signature. Sizes and strides are in elements, addresses in bytes. The rows of C are `c_row` apart; of them
+``row`` to ``last_row - 1``, and columns ``column`` to ``last_column - 1``, are computed::
 
     multiply             C = alpha * A @ B + beta * C    A (m, depth) at strides (a_row, a_step), B (depth, n)
     multiply_transposed  C = A @ B.T                     A (m, depth), B (n, depth)
@@ -33,7 +33,7 @@ class Products(NamedTuple):
 
     multiply: int  # addresses
     multiply_transposed: int
-    shared: bool  # whether a team can share the work; otherwise it has to be a team of one
+    partitioned: bool  # whether they compute a part of C; otherwise the team has to be of one
     scratch: int  # elements that a member needs
 
 
@@ -55,25 +55,26 @@ def choose(precision: str | None = None) -> str:
     return choice or ("simd" if known else "blas")
 
 
-def load(dtype: np.dtype, longest: int, precision: str | None = None) -> Products:
-    """The products for matrices of `dtype` with no dimension above `longest`, compiled."""
+def load(dtype: np.dtype[Any], longest: int, precision: str | None = None) -> Products:
+    """Compile the products for matrices of `dtype` with no dimension above `longest`."""
     choice = choose(precision)
     module = (_MODULES | PRECISE_PRODUCTS)[choice]
-    addresses = (_address(function, dtype) for function in (module.multiply, module.multiply_transposed))
-    return Products(*addresses, choice != "blas", module.scratch_size(longest, dtype.itemsize))
+    multiply, transposed = (_address(function, dtype) for function in (module.multiply, module.multiply_transposed))
+    return Products(multiply, transposed, choice != "blas", module.scratch_size(longest, dtype.itemsize))
 
 
 _lock = threading.Lock()
-_compiled: dict[tuple[Callable, np.dtype], Any] = {}
+_compiled: dict[tuple[Callable[..., None], np.dtype[Any]], Any] = {}
 
 
-def _address(function: Callable, dtype: np.dtype) -> int:
+def _address(function: Callable[..., None], dtype: np.dtype[Any]) -> int:
     if (function, dtype) not in _compiled:
         compile_interruptibly(_compile, function, dtype)
-    return _compiled[function, dtype].address
+    address: int = _compiled[function, dtype].address
+    return address
 
 
-def _compile(function: Callable, dtype: np.dtype) -> None:
+def _compile(function: Callable[..., None], dtype: np.dtype[Any]) -> None:
     with _lock:
         if (function, dtype) not in _compiled:
             _compiled[function, dtype] = compile_for_c(function, _SIGNATURE, dtype.type)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import scipy
 import scipy.linalg.blas as blas
+from numpy.typing import NDArray
 
 from fastnn.kernels import memory
 from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL
@@ -247,11 +248,11 @@ def apply_optimizer(params, grads, state, optimizer, rates, step, constants, wei
 # ---- the host's side ------------------------------------------------------------------------------------------------
 
 
-def asarray(values: np.ndarray) -> Any:
+def asarray(values: NDArray[Any]) -> Any:
     return values
 
 
-def as_source(values: np.ndarray) -> Any:
+def as_source(values: NDArray[Any]) -> Any:
     return values
 
 
@@ -259,11 +260,11 @@ def from_dlpack(values: Any) -> Any:
     return memory.from_dlpack(values)
 
 
-def zeros(shape: Sequence[int], dtype: np.dtype) -> Any:
+def zeros(shape: Sequence[int], dtype: np.dtype[Any]) -> Any:
     return memory.zeros(shape, dtype)
 
 
-def to_numpy(array: Any) -> np.ndarray:
+def to_numpy(array: Any) -> Any:
     return array
 
 
@@ -271,7 +272,7 @@ def synchronize() -> None:
     pass
 
 
-def compile(function: Callable, entry: bool) -> Callable:
+def compile(function: Callable[..., None], entry: bool) -> Callable[..., None]:
     return function
 
 
@@ -306,11 +307,11 @@ class _Member:
         return scratch_like(array, self._numbered)
 
 
-def prepare(function: Callable, call: tuple) -> None:
+def prepare(function: Callable[..., None], call: tuple[Any, ...]) -> None:
     pass
 
 
-def launch(function: Callable, calls: Sequence[tuple]) -> None:
+def launch(function: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> None:
     for call in calls:
         function(*call)
 

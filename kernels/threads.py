@@ -17,9 +17,9 @@ _before: dict[str, int] = {}  # library path -> its thread count before the firs
 def limit_blas_threads(n: int) -> Iterator[None]:
     """Limit every BLAS of this process to `n` threads for the length of the context.
 
-    The limit is the process's, not the thread's: where several contexts are open at once the last opened holds, and
-    what was set before the first is put back after the last. (threadpoolctl's own context puts back what it found,
-    which leaves the wrong limit behind when two threads overlap.)
+    The limit is the process's, not the thread's: of several open contexts the last opened one applies, and the limit
+    before the first is restored after the last. (threadpoolctl's own context restores what it found, which leaves the
+    wrong limit behind when two threads overlap.)
     """
     context = object()
     with _lock:
@@ -37,12 +37,13 @@ def limit_blas_threads(n: int) -> Iterator[None]:
 
 def _libraries() -> list[LibController]:
     assert _controller is not None
-    return _controller.select(user_api="blas").lib_controllers
+    found: list[LibController] = _controller.select(user_api="blas").lib_controllers
+    return found
 
 
 def _remember() -> None:
     global _controller
-    if _controller is None:  # looks through all loaded libraries: some milliseconds, once
+    if _controller is None:  # searches all loaded libraries, which takes some milliseconds
         _controller = ThreadpoolController()
     _before.update({library.filepath: library.get_num_threads() for library in _libraries()})
 
@@ -57,7 +58,7 @@ def _set() -> None:
 
 
 def _set_one(library: LibController, n: int) -> None:
-    """threadpoolctl 3.8 heeds the Python thread that came first and silently ignores the others; here `_lock` rules."""
+    """threadpoolctl 3.8 obeys the first Python thread and silently ignores the others; here `_lock` keeps the order."""
     release = getattr(library, "clear_controlling_thread", None)
     if release:
         release(force=True)

@@ -82,4 +82,4 @@ def test_without_a_look_at_the_code_numba_works_and_keeps_nothing(missing, monke
     else:
         monkeypatch.setattr("pkgutil.iter_modules", lambda *_: iter(()))
     assert numba_cache._cache_folder() is None
-    assert "compiled code cannot be kept" in caplog.text
+    assert "compiled code cannot be cached" in caplog.text

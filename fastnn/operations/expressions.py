@@ -225,7 +225,7 @@ class Program:
 
     def evaluate(self, values: Mapping[str, Any]) -> list[Any]:
         """The results, a step at a time: for arrays of one shape, and numbers for uniform symbols."""
-        known: dict[str | float, Any] = dict(values)
+        known: dict[Any, Any] = dict(values)
         for name, step in self.steps.items():
             function = _array_function(step.operation)
             known[name] = function(*(known.get(operand, operand) for operand in step.operands))

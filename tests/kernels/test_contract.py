@@ -114,7 +114,7 @@ def test_comparison_notices(copied, change):
 def importing(copied):
     """The reference, but for one function, which it imports from ``beside.py``."""
     path = copied / "numpy_kernels.py"
-    replace(path, "def to_numpy(array: Any) -> np.ndarray:", "def _to_numpy(array: Any) -> np.ndarray:")
+    replace(path, "def to_numpy(array: Any) -> Any:", "def _to_numpy(array: Any) -> Any:")
     replace(path, "\n_GEMM = ", "\nfrom fastnn.kernels.beside import helper, to_numpy\n\n_GEMM = ")
     (copied / "beside.py").write_text("def to_numpy(array):\n    pass\n\n\ndef helper():\n    pass\n", encoding="utf-8")
     return path
