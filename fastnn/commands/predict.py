@@ -88,9 +88,9 @@ class _Reader:
             if not path.is_dir():
                 self._files.append((path, None, False))
                 continue
-            found = find_images(path, n_labels)
-            self._files += [(file, target, True) for file, target in found.images]
-            self.passed_over += found.passed_over
+            images, passed_over = find_images(path, n_labels)
+            self._files += [(file, target, True) for file, target in images]
+            self.passed_over += passed_over
         if self.passed_over:
             say(f"{plural(self.passed_over, 'file')} passed over: no images")
         self.width = max(len(str(path)) for path, _, _ in self._files)

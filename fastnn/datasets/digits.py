@@ -7,8 +7,7 @@ same writers are in both halves, as the originals do not say who wrote what, so 
 new writers.
 """
 
-from importlib import resources
-from pathlib import Path
+import contextlib
 from typing import NamedTuple
 
 import numpy as np
@@ -52,15 +51,21 @@ def load_digits() -> Dataset:
         path = cache_dir() / f"digits-v{_VERSION}.npz"
     except OSError:  # nowhere to keep them
         return assemble("digits", generate().arrays, SOURCE, "digits")
-    arrays = _read_cached(path)
-    if arrays is None:
-        arrays = generate().arrays
-        _write_cached(path, arrays)
+    with contextlib.suppress(DatasetUnavailableError, FileFormatError):  # absent, or damaged: zip's CRC tells
+        return assemble("digits", read_npz(path, ARRAY_NAMES), SOURCE, path)
+    arrays = generate().arrays
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs the next load its seconds, nothing more
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary, temporary.open("xb") as file:
+            x_train, y_train, x_test, y_test = (arrays[key] for key in ARRAY_NAMES)
+            np.savez_compressed(file, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
     return assemble("digits", arrays, SOURCE, path)
 
 
 def generate() -> Generated:
     """Draw the dataset anew; the same bits every time."""
+    from importlib import resources  # loads much, and is needed once
+
     with resources.files(__package__).joinpath("digits.npz").open("rb") as file, np.load(file) as originals:
         pixels, labels = originals["images"], originals["labels"]
     rng = np.random.Generator(np.random.PCG64(_SEED))
@@ -130,26 +135,3 @@ def _ink_curve() -> Bytes:
     """Return the smoothstep from interpolated ink to grey, as a table of 256."""
     ink = np.clip((np.arange(256) / 255 - _INK_LOW) / (_INK_HIGH - _INK_LOW), 0, 1)
     return np.rint(255 * ink * ink * (3 - 2 * ink)).astype(np.uint8)
-
-
-def _read_cached(path: Path) -> dict[str, Bytes] | None:
-    """Read the generated arrays, or return None if they are absent, damaged (zip's CRC tells) or not these."""
-    try:
-        arrays = read_npz(path, ARRAY_NAMES)
-    except (DatasetUnavailableError, FileFormatError):
-        return None
-    shapes = tuple(arrays[key].shape for key in ARRAY_NAMES)
-    expected = ((TRAIN_COUNT, _SIZE, _SIZE), (TRAIN_COUNT,), (TEST_COUNT, _SIZE, _SIZE), (TEST_COUNT,))
-    if shapes != expected or any(array.dtype != np.uint8 for array in arrays.values()):
-        return None
-    return arrays
-
-
-def _write_cached(path: Path, arrays: dict[str, Bytes]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary, temporary.open("xb") as file:
-            x_train, y_train, x_test, y_test = (arrays[key] for key in ARRAY_NAMES)
-            np.savez_compressed(file, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
-    except OSError:
-        pass  # A cache that cannot be written costs the next load its seconds, nothing more.

@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +76,7 @@ def _download(entries: Sequence[FileEntry], mirrors: Sequence[str], folder: Path
         source = pooch.create(folder, mirror, registry=registry, retry_if_failed=RETRIES)
         try:
             while wanted:
-                source.fetch(wanted[0], downloader=_Downloader(most[wanted[0]]))
+                source.fetch(wanted[0], downloader=partial(_transfer, most=most[wanted[0]]))
                 del wanted[0]
                 used += [mirror] if mirror not in used else []
             return used
@@ -99,31 +100,23 @@ def _check_writable(folder: Path) -> None:
         ) from error
 
 
-class _Downloader:
-    """pooch's downloader of HTTP for a file of at most so many bytes."""
+def _transfer(url: str, path: str, source: "pooch.Pooch", *, most: int) -> None:
+    """Download a file of at most so many bytes, in the place of pooch's own downloader."""
+    import pooch
+    import requests
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-
-    def __call__(self, url: str, path: str, source: "pooch.Pooch") -> None:
-        import pooch
-        import requests
-
-        os.remove(path)  # pooch made it for its owner alone, and a cache may be shared
-        download = pooch.HTTPDownloader(
-            progressbar=is_terminal(sys.stderr),
-            chunk_size=1 << 16,
-            timeout=(CONNECT_SECONDS, READ_SECONDS),
-            headers={"Accept-Encoding": "identity"},  # else a server may gzip the gzip file once more
-        )
-        try:
-            with _Bounded(path, self._most) as file:
-                download(url, file, source)
-        except (
-            requests.ConnectionError,
-            requests.Timeout,
-        ) as error:  # which pooch would retry, although there is nobody to answer
-            raise ConnectionError(_words(error)) from error
+    os.remove(path)  # pooch made it for its owner alone, and a cache may be shared
+    download = pooch.HTTPDownloader(
+        progressbar=is_terminal(sys.stderr),
+        chunk_size=1 << 16,
+        timeout=(CONNECT_SECONDS, READ_SECONDS),
+        headers={"Accept-Encoding": "identity"},  # else a server may gzip the gzip file once more
+    )
+    try:
+        with _Bounded(path, most) as file:
+            download(url, file, source)
+    except (requests.ConnectionError, requests.Timeout) as error:  # which pooch would retry, with nobody to answer
+        raise ConnectionError(_words(error)) from error
 
 
 class _Bounded(io.FileIO):

@@ -1,28 +1,19 @@
 """Which files of a folder are images, and what digit they show if its sub-folders say so."""
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from fastnn.errors import DataError
 from fastnn.optional import require
 
-__all__ = ["FoundImages", "find_images"]
+__all__ = ["find_images"]
 
 _ARRAYS = re.compile(r"\.npy$|\.idx$|-ubyte$|\.idx\d-ubyte$|-ubyte\.gz$|\.idx\.gz$", re.IGNORECASE)
 _HEIF = (".heic", ".heif")  # pictures, if not for Pillow alone: to be answered, or complained of
 
 
-@dataclass(frozen=True)
-class FoundImages:
-    """Paths with targets, None where there is none, and how many other files and folders were passed over."""
-
-    images: list[tuple[Path, int | None]]
-    passed_over: int
-
-
-def find_images(folder: Path, n_labels: int) -> FoundImages:
-    """Images of a folder, sorted as people do: 2 before 10.
+def find_images(folder: Path, n_labels: int) -> tuple[list[tuple[Path, int | None]], int]:
+    """Images of a folder with their targets, sorted as people do: 2 before 10; and how many other files there are.
 
     Sub-folders named by a label, from 0 to below `n_labels`, are searched, too, and name the target of what they hold.
     By its name a file is an image if Pillow reads such files, or if it is an array or an IDX file.
@@ -50,7 +41,7 @@ def find_images(folder: Path, n_labels: int) -> FoundImages:
         passed_over += len(files) - len(wanted)
     if not images:
         raise DataError(f"{folder}: there is no picture, .npy array or IDX file in this folder")
-    return FoundImages(images, passed_over)
+    return images, passed_over
 
 
 def _sorted(folder: Path) -> list[Path]:

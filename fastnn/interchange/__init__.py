@@ -4,8 +4,7 @@ What comes in is a `fastnn.Network` like any other; what goes out says the same 
 code could run, pickles, are neither read nor written.
 """
 
-from fastnn.interchange.named_arrays import load_arrays
-from fastnn.interchange.npy_folder import load_npy_folder, save_npy_folder
+from fastnn.interchange.named_arrays import load_arrays, load_npy_folder, save_npy_folder
 from fastnn.interchange.npz_file import load_npz, save_npz
 from fastnn.interchange.onnx_export import export_onnx
 from fastnn.interchange.sklearn_models import from_sklearn

@@ -4,7 +4,6 @@ import itertools
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from fastnn.errors import DataError
 from fastnn.interchange.layers import Layer
@@ -52,7 +51,7 @@ def _orders(layers: Mapping[str, Layer]) -> Iterator[list[str]]:
     numbered = defaultdict(list)
     for name in layers:
         numbered[re.sub(r"\d+", "0", name)].append(name)
-    dead_ends: set[tuple[Any, ...]] = set()  # without them, layers of one shape would be tried in all permutations
+    dead_ends: set[tuple[object, ...]] = set()  # without them, layers of one shape would be tried in all permutations
 
     def go_on(chain: list[str], queues: list[list[str]]) -> Iterator[list[str]]:
         if not queues:

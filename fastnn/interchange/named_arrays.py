@@ -1,4 +1,4 @@
-"""Networks from arrays by name: a folder of ``.npy`` files, or an ``.npz`` file that is not fastnn's own.
+"""Networks as arrays by name: a folder of ``.npy`` files, or an ``.npz`` file that is not fastnn's own.
 
 A name has one number, that of its layer, counted from 0 or 1, and one of the words w, weight, kernel, coef, b, bias,
 intercept, or their plurals. Case, other words and separators do not matter: ``W1``, ``weights_0``, ``layer1_W``,
@@ -7,7 +7,10 @@ intercept, or their plurals. Case, other words and separators do not matter: ``W
 matrices, each followed by its biases if it has any.
 """
 
+import os
 import re
+import secrets
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +21,10 @@ import numpy as np
 from fastnn.datasets import read_npz
 from fastnn.errors import DataError, FileFormatError
 from fastnn.files import reading
-from fastnn.interchange.layers import Array, Layer, build_network
+from fastnn.interchange.layers import Array, Estimator, Layer, as_network, build_network, plain_layers
 from fastnn.network import Network
 
-__all__ = ["load_arrays", "read_layers"]
+__all__ = ["load_arrays", "load_npy_folder", "read_layers", "save_npy_folder"]
 
 _WORDS = dict.fromkeys(("w", "weight", "weights", "kernel", "kernels", "coef", "coefs"), "W")
 _WORDS |= dict.fromkeys(("b", "bias", "biases", "intercept", "intercepts"), "b")
@@ -70,6 +73,53 @@ def load_arrays(
     Network(784-30-10: sigmoid, sigmoid; 23,820 parameters, float64, numpy)
     """
     return build_network(read_layers(path, transposed)[0], hidden, output, **options)
+
+
+def save_npy_folder(network: Network | Estimator, folder: str | Path) -> None:
+    """Write ``W1.npy`` ``(n_in, n_out)``, ``b1.npy`` ``(n_out,)``, ... to a new folder; it appears whole or not at all.
+
+    The network's scale and shift are folded into the first layer. Activations are not in the files: who reads them has
+    to know.
+
+    Raises
+    ------
+    FileExistsError
+        If there is such a file, or such a folder that is not empty.
+    OSError
+        If the folder cannot be written.
+
+    Examples
+    --------
+    >>> import pathlib, tempfile, fastnn
+    >>> from fastnn.interchange import load_npy_folder, save_npy_folder
+    >>> folder = pathlib.Path(tempfile.mkdtemp(), "weights")
+    >>> save_npy_folder(fastnn.Network([784, 30, 10], hidden="tanh", backend="numpy"), folder)
+    >>> sorted(path.name for path in folder.iterdir())
+    ['W1.npy', 'W2.npy', 'b1.npy', 'b2.npy']
+    >>> load_npy_folder(folder, hidden="tanh", output="softmax", backend="numpy")
+    Network(784-30-10: tanh, softmax; 23,860 parameters, float32, numpy)
+    """
+    layers = plain_layers(as_network(network))
+    folder = Path(os.path.realpath(folder))
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise FileExistsError(f"{folder} exists and is no empty folder: name a new one, or remove it")
+    temporary = folder.parent / f".{folder.name}.{secrets.token_hex(6)}.part"
+    temporary.mkdir()
+    try:
+        for i, (W, b) in enumerate(layers, start=1):
+            np.save(temporary / f"W{i}.npy", W)
+            if b is not None:
+                np.save(temporary / f"b{i}.npy", b)
+        if folder.exists():
+            folder.rmdir()
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def load_npy_folder(folder: str | Path, **options: Any) -> Network:
+    """Read a network from a folder of ``.npy`` files: `load_arrays`, which takes ``.npz`` files too."""
+    return load_arrays(folder, **options)
 
 
 def read_layers(path: str | Path, transposed: bool | None = None) -> tuple[list[Layer], bool]:

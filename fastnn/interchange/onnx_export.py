@@ -9,9 +9,10 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fastnn.choices import check_choice
 from fastnn.errors import DataError
@@ -23,6 +24,9 @@ from fastnn.operations import ACTIVATIONS, Activation
 from fastnn.operations.expressions import Program
 from fastnn.optional import require
 from fastnn.version import __version__
+
+if TYPE_CHECKING:
+    import onnx
 
 __all__ = ["export_onnx"]
 
@@ -75,7 +79,7 @@ def export_onnx(network: Network | Estimator, path: str | Path, samples: str = "
     check_choice("type of samples", samples, _SAMPLES)
     if network.parameters.nbytes > _LIMIT:
         raise DataError(f"an ONNX file holds 2 GiB, and the weights are {network.parameters.nbytes / 2**30:.1f} GiB")
-    onnx = require("onnx", "onnx")
+    library = require("onnx", "onnx")
     graph = _Graph(network.dtype)
     graph.scale(network, samples)
     activations = [ACTIVATIONS[name] for name in (*network.hidden, network.output)]
@@ -83,7 +87,7 @@ def export_onnx(network: Network | Estimator, path: str | Path, samples: str = "
         graph.dense(i, W, b)
         graph.activate(activation)
     model = graph.model(network, samples)
-    onnx.checker.check_model(model, full_check=True)
+    library.checker.check_model(model, full_check=True)
     with atomic_path(Path(os.path.realpath(path))) as temporary:
         temporary.write_bytes(model.SerializeToString())
 
@@ -94,18 +98,18 @@ class _Graph:
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self._onnx = require("onnx", "onnx")
         self._dtype = dtype
-        self._nodes: list[Any] = []
-        self._constants: dict[str, Any] = {}
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: dict[str, onnx.TensorProto] = {}
         self.last = "samples"
 
-    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
+    def add(self, operator: str, *inputs: str, **attributes: object) -> str:
         """Name of what the operator gives; `last` is set to it."""
         name = f"{operator.lower()}{len(self._nodes) + 1}"
         self._nodes.append(self._onnx.helper.make_node(operator, inputs, [name], name=name, **attributes))
         self.last = name
         return name
 
-    def constant(self, name: str, value: Any) -> str:
+    def constant(self, name: str, value: npt.ArrayLike) -> str:
         self._constants[name] = self._onnx.numpy_helper.from_array(np.asarray(value, self._dtype), name)
         return name
 
@@ -163,7 +167,7 @@ class _Graph:
     def _number(self, value: float) -> str:
         return self.constant(f"number_{value!r}", value)
 
-    def model(self, network: Network, samples: str) -> Any:
+    def model(self, network: Network, samples: str) -> "onnx.ModelProto":
         helper = self._onnx.helper
         self._nodes[-1].output[0] = "outputs"
         ends = [("samples", np.dtype(samples), network.sizes[0]), ("outputs", self._dtype, network.sizes[-1])]
@@ -172,7 +176,7 @@ class _Graph:
             for name, dtype, width in ends
         ]
         graph = helper.make_graph(self._nodes, "fastnn", [x], [y], list(self._constants.values()))
-        model = helper.make_model(
+        model: onnx.ModelProto = helper.make_model(
             graph,
             producer_name="fastnn",
             producer_version=__version__,

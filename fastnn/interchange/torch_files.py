@@ -7,6 +7,8 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import numpy.typing as npt
+
 from fastnn.errors import FileFormatError
 from fastnn.files import atomic_path, reading
 from fastnn.interchange.layers import Estimator
@@ -78,14 +80,14 @@ def load_torch(
     return from_torch(state, hidden=hidden, output=output, order=order, **options)
 
 
-def _read_safetensors(path: str | Path) -> dict[str, Any]:
+def _read_safetensors(path: str | Path) -> dict[str, npt.NDArray[Any]]:
     from safetensors.numpy import load_file
 
     with reading(path, "whole safetensors file of numpy's dtypes"):
         return load_file(path)
 
 
-def _read_pickle(path: str | Path) -> Any:
+def _read_pickle(path: str | Path) -> object:
     torch = require("torch", "torch")
     with reading(path, "whole file of torch.save's"):
         try:

@@ -78,7 +78,7 @@ def to_torch(network: Network | Estimator) -> "torch.nn.Sequential":
 
 
 def from_torch(
-    source: Any,
+    source: "torch.nn.Module | Mapping[str, torch.Tensor | npt.NDArray[Any]]",
     *,
     hidden: str | Sequence[str] | None = None,
     output: str | None = None,
@@ -148,7 +148,7 @@ def from_torch(
     return build_network(read, hidden, output or found, **{"dropout": dropout} | options)
 
 
-def _find_state(content: Mapping[Any, Any]) -> Mapping[str, Any]:
+def _find_state(content: Mapping[str, Any]) -> Mapping[str, Any]:
     """The state_dict in a checkpoint, which may be all of it."""
     states = dict(_states(content))
     if len(states) > 1:
@@ -158,7 +158,7 @@ def _find_state(content: Mapping[Any, Any]) -> Mapping[str, Any]:
     return next(iter(states.values()), content)
 
 
-def _states(content: Any, keys: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _states(content: object, keys: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
     """All mappings with weights in a checkpoint, by the keys that lead to them."""
     if not isinstance(content, Mapping):
         return
