@@ -1,6 +1,6 @@
 """Folders of IDX files: which of the four are there, reading them, and telling one dataset from another by content."""
 
-import os
+import contextlib
 import re
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ def find_files(folder: Path) -> dict[str, Path]:
 
     ``train-images-idx3-ubyte`` is also found as ``train-images.idx3-ubyte``, each with or without ``.gz``.
     """
-    return _find_sets(folder).get("", {}) if os.path.isdir(folder) else {}
+    with contextlib.suppress(OSError):  # no folder, or one that may not be looked into
+        return _find_sets(folder).get("", {})
+    return {}
 
 
 def _find_sets(folder: Path) -> dict[str, dict[str, Path]]:

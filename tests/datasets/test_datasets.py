@@ -234,6 +234,13 @@ def test_data_dir(monkeypatch, tmp_path, published, name, sub):
     assert (data.name, data.source) == (name, f"FASTNN_DATA_DIR: {folder}")
 
 
+def test_what_is_no_folder_is_passed_over(monkeypatch, tmp_path, published):
+    folder = write_folder(tmp_path / "data", published["mnist"])
+    (folder / "mnist").write_text("not a folder")
+    monkeypatch.setenv("FASTNN_DATA_DIR", str(folder))
+    assert_holds(load("mnist"), published["mnist"])
+
+
 @pytest.mark.parametrize(("name", "other"), [("mnist", "fashion-mnist"), ("fashion-mnist", "mnist")])
 @pytest.mark.parametrize("sub", [True, False], ids=["sub-folder", "flat"])
 def test_one_dataset_is_never_passed_off_as_another(monkeypatch, tmp_path, published, name, other, sub):
