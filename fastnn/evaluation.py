@@ -6,7 +6,9 @@ import numpy as np
 
 from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL
 from fastnn.model import Model
+from fastnn.run_data import read_inputs
 from fastnn.samples import UNKNOWN, is_of_other_library
+from fastnn.sparse import is_sparse
 from fastnn.step import bind
 from fastnn.workspace import Workspace
 
@@ -31,6 +33,17 @@ def predictions(network: Model, x: Any) -> Any:
 
 def _forward(network: Model, x: Any) -> Any:
     """Outputs as an array of the backend's if `x` is one of another library on the same device; else of numpy's."""
+    predict = network.predictor()
+    if predict is None or is_sparse(x):
+        return _forward_by_steps(network, x)
+    samples, scale, _ = read_inputs(network, x)
+    result = np.empty((len(samples), network.sizes[-1]), network.dtype)
+    predict(samples, scale, network.shift, result)
+    return result
+
+
+def _forward_by_steps(network: Model, x: Any) -> Any:
+    """The same by the forward pass of `fastnn.step`."""
     workspace, kernels = Workspace(network, x, UNKNOWN, _ROWS), network.kernels
     data = workspace.data
     shape = data.n_samples, network.sizes[-1]

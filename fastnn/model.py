@@ -5,7 +5,7 @@ Training, predictions and files work on it; `fastnn.Network` adds them as method
 
 import copy
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -187,7 +187,7 @@ class Model:
         return twin
 
     def _without_process(self) -> dict[str, Any]:
-        own = ("kernels", "backend_choice", "parameters", "_weights", "_biases")
+        own = ("kernels", "backend_choice", "parameters", "_weights", "_biases", "_predictor")
         return {name: value for name, value in vars(self).items() if name not in own}
 
     # ---- for the rest of the library ----
@@ -206,6 +206,15 @@ class Model:
         load, records = self.kernels.load_activation, (ACTIVATIONS[name] for name in (*self.hidden, self.output))
         dropout = self.dropout if training else (0.0,) * len(self.dropout)
         return Layers(self._weights, self._biases, tuple(load(one, self.dtype) for one in records), dropout)
+
+    def predictor(self) -> Callable[[Any, float, float, Any], None] | None:
+        """``predict(x, scale, shift, out)`` of the backend for this network, kept; None where the step has to do it."""
+        settings = self.kernels, self.precision, self.threads
+        if self._predictor is None or self._predictor[0] != settings:
+            make = getattr(self.kernels, "make_predictor", None)
+            made = make and make(self.layers(False), self.dtype, self.precision, self.threads)
+            self._predictor = settings, made
+        return self._predictor[1]
 
     def generator(self, purpose: str, number: int = 0) -> np.random.Generator:
         """A generator for "weights" or the "order" of an epoch: a function of the seed, the purpose and the number."""
@@ -244,6 +253,7 @@ class Model:
         self.parameters = self.kernels.zeros(parameters.shape, parameters.dtype)
         self.parameters[...] = self.kernels.asarray(parameters)
         self._weights, self._biases = split_parameters(self.parameters, self.sizes, self.bias)
+        self._predictor: tuple[Any, Any] | None = None
 
     def _pairs(self) -> Iterable[tuple[Any, Any]]:
         return zip(self._weights, self._biases, strict=True)

@@ -18,7 +18,7 @@ from fastnn.samples import as_sample_weight, as_targets, read_samples
 from fastnn.sparse import is_sparse, read_sparse
 from fastnn.step import UNDEFORMED, Data, Deformation
 
-__all__ = ["RunData"]
+__all__ = ["RunData", "read_inputs"]
 
 _FAR = 50  # samples so many times as large as those of the training are on another scale
 
@@ -71,14 +71,8 @@ class RunData:
         augment: Augment | None = None,
     ) -> None:
         kernels, n_in, n_out = model.kernels, model.sizes[0], model.sizes[-1]
-        if is_sparse(x):
-            samples, largest = read_sparse(x, n_in, model.dtype, model.pixels)
-        else:
-            samples, largest = read_samples(x, n_in, model.dtype, kernels, model.pixels)
+        samples, scale, self.largest_input = read_inputs(model, x, training and not model.epochs_trained)
         self.pixels = samples.dtype == np.uint8
-        scale = model.scale if model.scale is not None else 1.0 / 255.0 if self.pixels else 1.0
-        self.largest_input = largest * scale
-        _warn_of_other_inputs(model, samples, self.largest_input, training and not model.epochs_trained)
         self.n_samples = samples.shape[0]
         self.weights = as_sample_weight(sample_weight, self.n_samples, model.dtype, kernels)
         task = model.decided_task if task is None else task
@@ -161,9 +155,17 @@ class RunData:
         return np.diff(starts, append=self.n_samples).astype(np.float64)
 
 
-def _warn_of_other_inputs(model: Model, samples: Any, largest: float, is_first_training: bool) -> None:
-    """Say so where samples are of another scale than the network expects: its predictions would mean nothing."""
-    seen = model.largest_input
+def read_inputs(model: Model, x: Any, is_first_training: bool = False) -> tuple[Any, float, float]:
+    """Samples as `read_samples` or `read_sparse` gives them, their scale, and the largest magnitude after it.
+
+    A warning says where they are of another scale than the network expects: its predictions would mean nothing.
+    """
+    if is_sparse(x):
+        samples, largest = read_sparse(x, model.sizes[0], model.dtype, model.pixels)
+    else:
+        samples, largest = read_samples(x, model.sizes[0], model.dtype, model.kernels, model.pixels)
+    scale = model.scale if model.scale is not None else 1.0 / 255.0 if samples.dtype == np.uint8 else 1.0
+    largest, seen = largest * scale, model.largest_input
     remedy = "divide them by 255 if they are pixels, or give those as integers"
     if seen and largest > _FAR * seen:
         warnings.warn(
@@ -173,3 +175,4 @@ def _warn_of_other_inputs(model: Model, samples: Any, largest: float, is_first_t
         )
     elif is_first_training and model.scale is None and samples.dtype.kind == "f" and largest == 255:
         warnings.warn(f"samples are floats up to 255: {remedy}; scale=1 takes them as they are", stacklevel=6)
+    return samples, scale, largest

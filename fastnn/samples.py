@@ -88,7 +88,9 @@ def _ready(array: Any, dtype: Any) -> Any:
     """Contiguous, aligned and read-only, a copy only where it must be: one type for compiled kernels, whatever came."""
     if is_on_device(array):
         return array.astype(dtype, order="C", copy=False)
-    array = np.require(array, dtype, ["C", "A"]).view()
+    if array.dtype != dtype or not (array.flags.c_contiguous and array.flags.aligned):
+        array = np.require(array, dtype, ["C", "A"])
+    array = array.view()
     array.flags.writeable = False
     return array
 
@@ -162,7 +164,8 @@ def _check_finite(array: Any, dtype: np.dtype, what: str) -> float:
         chunk = array[start : start + _CHUNK]
         chunk = chunk.reshape(len(chunk), -1)
         with np.errstate(invalid="ignore"):
-            magnitude = max(-float(chunk.min()), float(chunk.max()), key=_nan_first)
+            low, high = float(chunk.min()), float(chunk.max())
+        magnitude = high if high >= -low else -low  # NaN where there is one
         if not magnitude <= limit:
             finite = (chunk >= -limit) & (chunk <= limit)
             row = int(finite.all(axis=1).argmin())
@@ -171,10 +174,6 @@ def _check_finite(array: Any, dtype: np.dtype, what: str) -> float:
             raise DataError(f"{what} must be finite: row {start + row} holds {found}")
         largest = max(largest, magnitude)
     return largest
-
-
-def _nan_first(value: float) -> float:
-    return math.inf if math.isnan(value) else value
 
 
 @dataclass(frozen=True)

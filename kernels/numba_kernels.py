@@ -31,6 +31,7 @@ from fastnn.kernels.numba_intrinsics import address_of, call, call_for_float, pr
 from fastnn.kernels.numba_operations import load_activation as load_activation  # of the contract, as the next two are
 from fastnn.kernels.numba_operations import load_loss as load_loss
 from fastnn.kernels.numba_operations import load_optimizer as load_optimizer
+from fastnn.kernels.numba_prediction import make_predictor as make_predictor  # see `fastnn.model.Model.predictor`
 from fastnn.kernels.numba_products import PRECISE_PRODUCTS, choose, load, product
 from fastnn.kernels.numba_random import philox
 from fastnn.kernels.numba_simd import ISA

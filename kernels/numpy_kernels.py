@@ -14,18 +14,17 @@ from typing import Any
 
 import numpy as np
 import scipy
-import scipy.linalg.blas as blas
 from numpy.typing import NDArray
 
 from fastnn.kernels import memory
 from fastnn.kernels.codes import CLASSIFICATION, MULTILABEL
-from fastnn.kernels.numpy_operations import Scratch, add_multiple, scratch_like
+from fastnn.kernels.numpy_operations import Scratch, add_multiple, multiply_matrices, scratch_like
 from fastnn.kernels.numpy_operations import load_activation as load_activation  # of the contract, as the next two are
 from fastnn.kernels.numpy_operations import load_loss as load_loss
 from fastnn.kernels.numpy_operations import load_optimizer as load_optimizer
+from fastnn.kernels.numpy_prediction import make_predictor as make_predictor  # see `fastnn.model.Model.predictor`
 from fastnn.kernels.threads import limit_blas_threads
 
-_GEMM = {np.dtype(np.float32): blas.sgemm, np.dtype(np.float64): blas.dgemm}
 _CHUNK = 131_072  # parameters that an optimizer goes through at once: few enough for the cache
 
 
@@ -146,19 +145,10 @@ def _philox(groups, step, layer, stream):
 
 
 def dense(x, W, b, activation, z, a, team):
-    _gemm(1.0, x, False, W, False, 0.0, z)
+    multiply_matrices(1.0, x, False, W, False, 0.0, z)
     if b.size:
         z += b
     activation.value((a,), team.scratch_like(z), z=z)
-
-
-def _gemm(alpha, A, transpose_a, B, transpose_b, beta, C):
-    """``C = alpha * A @ B + beta * C`` in place, with A or B transposed where so flagged; all are C ordered.
-
-    BLAS reads arrays by columns, where ours are by rows: it sees every one transposed. So it is given the transposed
-    problem, ``C.T = alpha * B.T @ A.T + beta * C.T``, and nothing is copied.
-    """
-    _GEMM[C.dtype](alpha, B.T, A.T, beta, C.T, transpose_b, transpose_a, overwrite_c=True)
 
 
 # ---- loss -----------------------------------------------------------------------------------------------------------
@@ -206,19 +196,19 @@ def _rows(n: int, columns: int, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray
 
 
 def input_gradient(delta, W, activation, z, a, dX, team):
-    _gemm(1.0, delta, False, W, True, 0.0, dX)
+    multiply_matrices(1.0, delta, False, W, True, 0.0, dX)
     activation.backward(dX, team.scratch_like(a), z, a)
 
 
 def dense_gradient(x, delta, dW, db, team):
-    _gemm(1.0, x, True, delta, False, 0.0, dW)
+    multiply_matrices(1.0, x, True, delta, False, 0.0, dW)
     if db.size:
         delta.sum(axis=0, out=db)
 
 
 def dense_sgd(x, delta, rates, step, weight_decay, W, b, team):
     rate = rates[step, 0]
-    _gemm(-rate, x, True, delta, False, 1.0 - rate * weight_decay, W)
+    multiply_matrices(-rate, x, True, delta, False, 1.0 - rate * weight_decay, W)
     if b.size:
         add_multiple(b, -rate, delta.sum(axis=0, out=team.scratch("sum", b.shape, b.dtype)))
 

@@ -24,9 +24,10 @@ from fastnn.operations import Activation, Loss, Optimizer
 from fastnn.operations.expressions import COMPARISONS, FUNCTIONS, PYTHON, Program, Step
 
 __all__ = ["LoadedActivation", "LoadedLoss", "LoadedOptimizer", "add_multiple", "load_activation", "load_loss"]
-__all__ += ["load_optimizer", "scratch_like", "source"]
+__all__ += ["load_optimizer", "multiply_matrices", "scratch_like", "source"]
 
 Formula = Callable[..., tuple[Any, ...]]
+_GEMM = {np.dtype(np.float32): blas.sgemm, np.dtype(np.float64): blas.dgemm}
 _AXPY = {np.dtype(np.float32): blas.saxpy, np.dtype(np.float64): blas.daxpy}
 
 
@@ -116,6 +117,15 @@ def add_multiple(x, factor, y):
     if y.size:
         _AXPY[x.dtype](y.reshape(-1), x.reshape(-1), a=factor)  # views: all arrays here are in C order
     return x
+
+
+def multiply_matrices(alpha, A, transpose_a, B, transpose_b, beta, C):
+    """``C = alpha * A @ B + beta * C`` in place, with A or B transposed where so flagged; all are C ordered.
+
+    BLAS reads arrays by columns, where ours are by rows: it sees every one transposed. So it is given the transposed
+    problem, ``C.T = alpha * B.T @ A.T + beta * C.T``, and nothing is copied.
+    """
+    _GEMM[C.dtype](alpha, B.T, A.T, beta, C.T, transpose_b, transpose_a, overwrite_c=True)
 
 
 def _where(condition, x, y, out):
