@@ -26,17 +26,19 @@ _ROWS = 64  # samples that go through all layers together
 _TURN = 4  # times so many are what a thread takes at a time
 _FEW = 4  # samples for which a product is summed up row by row of W: tiles would compute as many more again
 _WORK = 20_000_000  # multiplications and additions of a call that are worth another thread: some 200 us
-_HEADER, _COLUMNS = 6, 5
+_HEADER, _COLUMNS = 7, 5
 
 
 def _predict(x, first, last, scale, shift, description, out):
     """Samples `first` to ``last - 1``.
 
-    The description is a row of int64: the number of layers, units of the widest, addresses of the product, of two
-    buffers for samples that take turns, of memory for a row in float64 and for the product. Then for each layer n_in,
-    n_out, the addresses of W, of b or 0, of the activation.
+    The description is a row of int64: the number of layers, units of the widest, the number of samples that are few;
+    the addresses of the product, of two buffers for samples that take turns, of memory for a row in float64 and for the
+    product. Then for each layer n_in, n_out, the addresses of W, of b or 0, of the activation.
     """
-    n_layers, widest, multiply, buffers, powers, scratch = carray(pointer_to(description), (1, _HEADER), np.int64)[0]
+    n_layers, widest, few, multiply, buffers, powers, scratch = carray(pointer_to(description), (1, _HEADER), np.int64)[
+        0
+    ]
     layers = carray(pointer_to(description + 8 * _HEADER), (n_layers, _COLUMNS), np.int64)
     room = carray(pointer_to(scratch), 1, dtype=real)
     n_samples, n_outputs = layers[0, 0], layers[n_layers - 1, 1]
@@ -54,7 +56,7 @@ def _predict(x, first, last, scale, shift, description, out):
             if layer == n_layers - 1:
                 target = out + start * n_outputs * size
             z = carray(pointer_to(target), (rows, n_out), dtype=real)
-            if rows <= _FEW:
+            if rows <= few:
                 _multiply_few(a, W, z)
             else:
                 product(multiply, 1.0, a, False, W, n_in, 0.0, z, (0, rows), (0, n_out), room)
@@ -107,14 +109,12 @@ def _function(source_dtype: np.dtype[Any], dtype: np.dtype[Any]) -> Any:
 class _Memory:
     """What a thread works in, and where that and the layers are."""
 
-    def __init__(self, layers: list[int], widest: int, products: Products, dtype: np.dtype[Any]) -> None:
+    def __init__(self, layers: list[int], widest: int, few: int, products: Products, dtype: np.dtype[Any]) -> None:
         sizes = (2 * _ROWS * widest, dtype), (widest, np.float64), (max(1, products.scratch), dtype)
         arrays = [zeros((n,), kind) for n, kind in sizes]
         places = [array.ctypes.data for array in arrays]
-        self._arrays = (
-            arrays,
-            np.array([len(layers) // _COLUMNS, widest, products.multiply, *places, *layers], np.int64),
-        )
+        head = len(layers) // _COLUMNS, widest, few, products.multiply
+        self._arrays = arrays, np.array([*head, *places, *layers], np.int64)
         self.description = self._arrays[1].ctypes.data
 
 
@@ -139,6 +139,7 @@ class make_predictor:  # noqa: N801 - a function of the kernels, whose result ha
         rows = zip(layers.weights, layers.biases, layers.activations, strict=True)
         places = ((*W.shape, W.ctypes.data, b.ctypes.data if b.size else 0, one.value) for W, b, one in rows)
         self._places = [number for row in places for number in row]
+        self._few = _FEW if precision is None else 0
         self._free: list[_Memory] = []
 
     def __call__(self, x: Any, scale: float, shift: float, out: Any) -> None:
@@ -171,6 +172,6 @@ class make_predictor:  # noqa: N801 - a function of the kernels, whose result ha
         try:
             memory = self._free.pop()  # atomic, as `append` is: two threads may predict at once
         except IndexError:
-            memory = _Memory(self._places, self._widest, self._products, self._dtype)
+            memory = _Memory(self._places, self._widest, self._few, self._products, self._dtype)
         function(ends[0], first, last, scale, shift, memory.description, ends[1])
         self._free.append(memory)

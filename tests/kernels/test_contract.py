@@ -115,7 +115,7 @@ def importing(copied):
     """The reference, but for one function, which it imports from ``beside.py``."""
     path = copied / "numpy_kernels.py"
     replace(path, "def to_numpy(array: Any) -> Any:", "def _to_numpy(array: Any) -> Any:")
-    replace(path, "\n_GEMM = ", "\nfrom fastnn.kernels.beside import helper, to_numpy\n\n_GEMM = ")
+    replace(path, "\n_CHUNK = ", "\nfrom fastnn.kernels.beside import helper, to_numpy\n\n_CHUNK = ")
     (copied / "beside.py").write_text("def to_numpy(array):\n    pass\n\n\ndef helper():\n    pass\n", encoding="utf-8")
     return path
 
