@@ -106,7 +106,7 @@ class Deform:
             [check_count("seed", seed, least=0) % 2**32, 0, check_count("epoch", epoch, least=0)], np.uint32
         )
         arguments = rows, np.arange(len(rows)), 0, len(rows), 1.0, 0.0, 0, self.ranges(), *self.bases(shape)
-        numpy_kernels.deform(*arguments, stream, out, None)
+        numpy_kernels.deform(*arguments, stream, out, None)  # type: ignore[no-untyped-call]  # typed in the contract
         return out.reshape(images.shape)
 
     def shape_of(self, n_features: int) -> tuple[int, int]:

@@ -39,6 +39,8 @@ __all__ = ["Model"]
 class Model:
     """The layers of a feed-forward network; see `fastnn.Network` for parameters and attributes."""
 
+    _predictor: tuple[tuple[Any, ...], Any] | None
+
     def __init__(
         self,
         sizes: Sequence[int],
@@ -212,9 +214,9 @@ class Model:
         settings = self.kernels, self.precision, self.threads
         if self._predictor is None or self._predictor[0] != settings:
             make = getattr(self.kernels, "make_predictor", None)
-            made = make and make(self.layers(False), self.dtype, self.precision, self.threads)
-            self._predictor = settings, made
-        return self._predictor[1]
+            self._predictor = settings, make and make(self.layers(False), self.dtype, self.precision, self.threads)
+        predict: Callable[[Any, float, float, Any], None] | None = self._predictor[1]
+        return predict
 
     def generator(self, purpose: str, number: int = 0) -> np.random.Generator:
         """A generator for "weights" or the "order" of an epoch: a function of the seed, the purpose and the number."""
@@ -253,7 +255,7 @@ class Model:
         self.parameters = self.kernels.zeros(parameters.shape, parameters.dtype)
         self.parameters[...] = self.kernels.asarray(parameters)
         self._weights, self._biases = split_parameters(self.parameters, self.sizes, self.bias)
-        self._predictor: tuple[Any, Any] | None = None
+        self._predictor = None
 
     def _pairs(self) -> Iterable[tuple[Any, Any]]:
         return zip(self._weights, self._biases, strict=True)

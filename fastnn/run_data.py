@@ -87,7 +87,7 @@ class RunData:
         if is_sparse(samples) and self._deform:
             raise DataError("sparse samples are no images that could be deformed; give them as an array")
         if is_sparse(samples) or (augment and not self._deform):
-            change = None if self._deform or augment is None else augment
+            change = None if isinstance(augment, Deform) else augment
             self._loaded = LoadedSamples(samples, targets, self.weights, self.rows, kernels, change)
             self.data = self._loaded.data(scale, model.shift)
         else:

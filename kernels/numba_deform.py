@@ -6,9 +6,9 @@ So the compiled step does not grow for those who deform nothing; the function is
 import functools
 from typing import Any
 
-import numba
 import numpy as np
 from numba.core import types
+from numba.np.numpy_support import carray
 
 from fastnn.kernels.numba_cache import compile, compile_for_c, compile_interruptibly
 from fastnn.kernels.numba_intrinsics import pointer_to
@@ -30,10 +30,10 @@ def load_deform(source_dtype: np.dtype[Any], dtype: np.dtype[Any]) -> int:
 
 
 def _deform_image(x, sample, scale, shift, out, ranges, stream, nodes_y, h, row_basis, nodes_x, w, column_basis):
-    x, out = numba.carray(pointer_to(x), (h, w), dtype=source), numba.carray(pointer_to(out), (h, w), dtype=real)
-    ranges, stream = numba.carray(pointer_to(ranges), 5, np.float64), numba.carray(pointer_to(stream), 3, np.uint32)
-    row_basis = numba.carray(pointer_to(row_basis), (nodes_y, h), dtype=np.float32)
-    column_basis = numba.carray(pointer_to(column_basis), (nodes_x, w), dtype=np.float32)
+    x, out = carray(pointer_to(x), (h, w), dtype=source), carray(pointer_to(out), (h, w), dtype=real)
+    ranges, stream = carray(pointer_to(ranges), 5, np.float64), carray(pointer_to(stream), 3, np.uint32)
+    row_basis = carray(pointer_to(row_basis), (nodes_y, h), dtype=np.float32)
+    column_basis = carray(pointer_to(column_basis), (nodes_x, w), dtype=np.float32)
     scale, shift, words = real(scale), real(shift), np.empty(8 + 2 * nodes_y * nodes_x, np.uint32)
     nodes, in_row = np.empty((nodes_y, 2 * nodes_x), np.float32), np.empty(2 * nodes_x, np.float32)
     affine, place = np.empty((2, w), np.float32), np.empty((2, w), np.float32)

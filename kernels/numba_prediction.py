@@ -9,8 +9,8 @@ import threading
 from typing import Any
 
 import numpy as np
-from numba import carray
 from numba.core import types
+from numba.np.numpy_support import carray
 
 from fastnn.kernels.memory import zeros
 from fastnn.kernels.numba_cache import compile, compile_for_c, compile_interruptibly
