@@ -380,6 +380,8 @@ def check_one_loss(kernels, dtype, loss, output, task, z, targets, weights):
 def check_loss_gradient(kernels, dtype, n):
     rng = np.random.default_rng(n)
     combinations = list(itertools.product(reference.COMBINATIONS, TASKS))
+    if n > 100:  # each loss with one task only: smaller sizes have them all, and a task changes nothing but the hits
+        combinations = list(zip(reference.COMBINATIONS, itertools.cycle(TASKS), strict=False))
     for (rows, _, n_out), ((loss, output), task) in itertools.product(shapes(n), combinations):
         z, targets = draw(rng, rows, n_out, dtype=dtype), draw_targets(rng, loss, rows, n_out, dtype)
         some = rng.random(rows).astype(dtype)

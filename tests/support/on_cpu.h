@@ -49,15 +49,7 @@ struct Copy {
   bool inside;
 };
 
-struct Fiber {
-  ucontext_t start;
-  jmp_buf state;
-  std::unique_ptr<char[]> stack{new char[STACK]};
-  bool begun = false, finished = true;
-  std::vector<std::vector<Copy>> copies;  // in groups; the last is not yet marked
-};
-
-// Those who wait for each other: a block or a warp.
+// Of a block or a warp.
 struct Barrier {
   unsigned members = 0, arrived = 0, round = 0;
   bool complete() {
@@ -66,6 +58,18 @@ struct Barrier {
     round++;
     return true;
   }
+};
+
+struct Fiber {
+  ucontext_t start;
+  jmp_buf state;
+  std::unique_ptr<char[]> stack{new char[STACK]};
+  bool begun = false, finished = true;
+  const Barrier* barrier = nullptr;       // at which it waits,
+  unsigned round = 0;                     // for this round of it to end
+  std::vector<std::vector<Copy>> copies;  // in groups; the last is not yet marked
+
+  bool waits() const { return barrier && barrier->round == round; }
 };
 
 struct Warp : Barrier {
@@ -85,26 +89,29 @@ struct Block {
   }
 };
 
-// The blocks that are there at the same time, thread by thread.
+// The resident blocks, thread by thread. Not thread_local, which is slow in a shared library: kernels run one at a time.
 struct Grid {
   std::vector<Fiber> fibers;
   std::vector<Block> here;
   Index blocks, threads;
-  unsigned current = 0;
+  Fiber* fiber = nullptr;  // that runs, its block, its warp, and its number in the block
+  Block* block = nullptr;
+  Warp* warp = nullptr;
+  Index thread;
   size_t shared_size = 0;
-  bool moved = false, looked = false;  // somebody came on; somebody looked at the clock
+  bool moved = false, looked = false;  // a thread made progress; a thread read the clock
   u64 time = 0;
   jmp_buf scheduler;
   std::function<void()> call;
   const char* failure = nullptr;
 };
 
-inline thread_local Grid grid;
+inline Grid grid;
 
-inline Fiber& fiber() { return grid.fibers[grid.current]; }
-inline unsigned thread() { return grid.current % grid.threads.x; }
-inline Block& block() { return grid.here[grid.current / grid.threads.x]; }
-inline Warp& warp() { return block().warps[thread() / 32]; }
+inline Fiber& fiber() { return *grid.fiber; }
+inline unsigned thread() { return grid.thread.x; }
+inline Block& block() { return *grid.block; }
+inline Warp& warp() { return *grid.warp; }
 
 inline void leave() {  // to the scheduler, until it comes back
   if (!_setjmp(fiber().state)) _longjmp(grid.scheduler, 1);
@@ -117,14 +124,15 @@ inline void fail(const char* what) {
 
 inline void wait(Barrier& barrier) {
   grid.moved = true;
-  const unsigned round = barrier.round;
+  fiber().barrier = &barrier;
+  fiber().round = barrier.round;
   barrier.arrived++;
-  if (!barrier.complete())
-    while (barrier.round == round) leave();
+  if (!barrier.complete()) leave();  // `pass` resumes it when the round has ended
+  fiber().barrier = nullptr;
   grid.moved = true;
 }
 
-inline void retire(Barrier& barrier) {  // who has returned is no longer waited for
+inline void retire(Barrier& barrier) {  // a thread that has returned is no longer waited for
   barrier.members--;
   if (barrier.members) barrier.complete();
 }
@@ -140,7 +148,10 @@ inline void body() {
 }
 
 inline void resume(unsigned number) {
-  grid.current = number;
+  grid.thread.x = number % grid.threads.x;
+  grid.fiber = &grid.fibers[number];
+  grid.block = &grid.here[number / grid.threads.x];
+  grid.warp = &grid.block->warps[grid.thread.x / 32];
   if (_setjmp(grid.scheduler)) return;
   Fiber& next = fiber();
   if (next.begun) _longjmp(next.state, 1);
@@ -180,11 +191,11 @@ inline void check_guards(Block& block) {
 // Let the threads of some blocks, in this order, run until each waits; how many are not done.
 inline size_t pass(const std::vector<unsigned>& order) {
   size_t left = 0;
-  for (unsigned i : order)
-    if (!grid.fibers[i].finished && !grid.failure) {
-      resume(i);
-      left += !grid.fibers[i].finished;
-    }
+  for (unsigned i : order) {
+    const Fiber& one = grid.fibers[i];
+    if (!one.finished && !one.waits() && !grid.failure) resume(i);
+    left += !one.finished;
+  }
   return left;
 }
 
@@ -194,6 +205,7 @@ inline void run_blocks(const std::vector<unsigned>& numbers, const std::vector<u
   for (size_t i = 0; i < numbers.size(); i++) begin(grid.here[i], numbers[i], grid.threads.x);
   for (unsigned i : order) {
     grid.fibers[i].finished = false;
+    grid.fibers[i].barrier = nullptr;
     grid.fibers[i].copies.assign(1, {});
   }
   std::vector<std::vector<unsigned>> turns((order.size() + group - 1) / group);
@@ -242,15 +254,9 @@ const char* launch(void (*kernel)(Parameters...), unsigned blocks, unsigned thre
   return grid.failure;
 }
 
-inline Index thread_index() {
-  Index index;
-  index.x = thread();
-  return index;
-}
-
 }  // namespace on_cpu
 
-#define threadIdx (on_cpu::thread_index())
+#define threadIdx (on_cpu::grid.thread)
 #define blockIdx (on_cpu::block().index)
 #define blockDim (on_cpu::grid.threads)
 #define gridDim (on_cpu::grid.blocks)
