@@ -149,7 +149,7 @@ def save(answer: dict[str, Any]) -> str | None:
     if answer["fastest"] is None:
         return None
     backend = answer["fastest"].split(" ")[0]
-    return str(measured.remember(answer["layers"], answer["batch_size"], answer["threads"], backend))
+    return str(measured.save_fastest(answer["layers"], answer["batch_size"], answer["threads"], backend))
 
 
 def show(answer: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from typing import cast
 from fastnn.choices import check_choice
 from fastnn.errors import BackendError, SettingError
 from fastnn.kernels.contract import KERNELS, Kernels
-from fastnn.measured import recall
+from fastnn.measured import find_fastest
 
 __all__ = [
     "BackendChoice",
@@ -143,7 +143,7 @@ def resolve_backend(name: str | None = None, sizes: Sequence[int] | None = None)
 
 
 def _choose(origin: str, sizes: Sequence[int] | None) -> BackendChoice:
-    name, words = recall(sizes) or (None, "")
+    name, words = find_fastest(sizes) or (None, "")
     if name in _sources():
         info, kernels = _inspect(name)
         if kernels is not None:

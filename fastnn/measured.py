@@ -1,6 +1,6 @@
-"""What ``fastnn which --save`` found: the fastest backend here for networks of certain layers; `auto` asks for it.
+"""The results of ``fastnn which --save``: the fastest backend for networks of certain layers, which `auto` chooses.
 
-A file in the cache folder. An answer counts for the machine and the versions that it was measured with, and no others.
+They lie in a file of the cache folder. A result is valid on the machine and with the version it was measured with only.
 """
 
 import json
@@ -14,36 +14,36 @@ from typing import Any
 from fastnn.files import atomic_path, cache_dir
 from fastnn.version import __version__
 
-__all__ = ["recall", "remember"]
+__all__ = ["find_fastest", "save_fastest"]
 
 SCHEMA_VERSION = 1
 
 
-def remember(sizes: Sequence[int], batch_size: int, threads: int, backend: str) -> Path:
-    """Enter an answer, in place of an earlier one for the same layers; returns the file."""
+def save_fastest(sizes: Sequence[int], batch_size: int, threads: int, backend: str) -> Path:
+    """Save a result, in place of an earlier one for the same layers; returns the file."""
     file = _file()
-    answers = _read()
-    answers[_key(sizes)] = {
+    results = _read()
+    results[_key(sizes)] = {
         "backend": backend,
         "batch_size": batch_size,
         "threads": threads,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "here": _here(),
     }
-    content = json.dumps({"schema_version": SCHEMA_VERSION, "answers": answers}, indent=1)
+    content = json.dumps({"schema_version": SCHEMA_VERSION, "answers": results}, indent=1)
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(file) as temporary:
         temporary.write_text(content, encoding="utf-8")
     return file
 
 
-def recall(sizes: Sequence[int] | None) -> tuple[str, str] | None:
-    """The backend for networks of these layers and where the answer comes from, if there is one."""
-    answer = _read().get(_key(sizes)) if sizes else None
-    if not isinstance(answer, Mapping) or answer.get("here") != _here():
+def find_fastest(sizes: Sequence[int] | None) -> tuple[str, str] | None:
+    """The backend measured to be fastest for these layers, and how it was measured; None if there is no result."""
+    result = _read().get(_key(sizes)) if sizes else None
+    if not isinstance(result, Mapping) or result.get("here") != _here():
         return None
-    words = f"measured by `fastnn which` on {answer['date']} at batch size {answer['batch_size']}"
-    return str(answer["backend"]), f"{words}, {answer['threads']} threads"
+    measurement = f"measured by `fastnn which` on {result['date']} at batch size {result['batch_size']}"
+    return str(result["backend"]), f"{measurement}, {result['threads']} threads"
 
 
 def _file() -> Path:
@@ -59,7 +59,7 @@ def _here() -> list[Any]:
 
 
 def _read() -> dict[str, Any]:
-    """The answers; none without a cache, or where its file is damaged or of another version: they can be had again."""
+    """The saved results; none if the file is missing, damaged or of another version, as they can be measured again."""
     try:
         content = json.loads(_file().read_text(encoding="utf-8"))
         return dict(content["answers"]) if content["schema_version"] == SCHEMA_VERSION else {}

@@ -6,10 +6,10 @@ its kernels can call.
 
 CLASSIFICATION, MULTILABEL, REGRESSION = range(3)
 TASKS = {"classification": CLASSIFICATION, "multilabel": MULTILABEL, "regression": REGRESSION}
-"""What a hit is: the largest output is the target's; the share of outputs on the target's side of 1/2; nothing."""
+"""What a hit is: the largest output is the target's; the fraction of outputs on the target's side of 1/2; nothing."""
 
 GRADIENT_ONLY, PLAIN_SGD, OPTIMIZER = range(3)
 """What follows back-propagation: nothing; `dense_sgd`, layer by layer inside it; `apply_optimizer`."""
 
 PRECISIONS = ("bf16", "tf32")
-"""In which matrix products may be computed instead of the arrays' own, sums in float32; see `precisions`."""
+"""Precisions of matrix products that are lower than float32's, with sums in float32; see `Kernels.precisions`."""

@@ -10,8 +10,8 @@ caller has allocated. An array that does not apply is empty (``size == 0``), nev
 ``step`` is the index of the mini-batch within the epoch: an int here, a device counter on a GPU, which is why kernels
 receive it whole and why what depends on it (learning rates, sample order) is an array.
 
-``team`` is who does the work together: every kernel is called by all its members, on the same arrays, does a share of
-the work for each, and returns when all of it is done. What a member is, is the backend's matter (`Kernels.make_team`).
+A ``team`` works in parallel: every kernel is called by all its members, on the same arrays, does a part of the work for
+each, and returns when all of it is done. What a member is depends on the backend (`Kernels.make_team`).
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ Array = Any  # of whichever backend
 class Kernels(Protocol):
     """The functions of a backend's module."""
 
-    # ---- operations: what the kernels below take in place of a record of `fastnn.operations` ----
+    # ---- operations: what the kernels below take instead of a record of `fastnn.operations` ----
 
     def load_activation(self, activation: Activation, dtype: np.dtype[Any]) -> Any:
         """What `dense` and `input_gradient` take for an activation, for arrays of `dtype`."""
@@ -136,7 +136,7 @@ class Kernels(Protocol):
         weight_out: Array,
         team: Any,
     ) -> None:
-        """Fetch what mini-batch `step` ought to answer, one-hot for labels, and how much each sample counts.
+        """Fetch the targets of mini-batch `step`, one-hot for labels, and the weights of its samples.
 
         Parameters
         ----------
@@ -187,7 +187,7 @@ class Kernels(Protocol):
         activation
             From `load_activation`.
         z, a : (B, n_out) real
-            May be the same array where nobody needs `z` afterwards (see `input_gradient`); then only `a` is left.
+            May be the same array where `z` is not needed afterwards (see `input_gradient`); then it holds `a`.
         """
 
     # ---- loss ----
@@ -206,7 +206,7 @@ class Kernels(Protocol):
         step: int,
         team: Any,
     ) -> None:
-        """Loss of a mini-batch, its gradient with respect to the output layer's `z`, and the count of right answers.
+        """Loss of a mini-batch, its gradient with respect to the last layer's `z`, and how many predictions are right.
 
         With weights w: ``losses[step] = sum_i w_i loss_i``, ``hits[step] = sum_i w_i hit_i``, and
         ``delta = d(sum_i w_i loss_i / sum_i w_i) / dz`` (zero where all weights are).
@@ -321,14 +321,14 @@ class Kernels(Protocol):
     def asarray(self, values: NDArray[Any]) -> Array:
         """The host's array `values` where the kernels can use it: itself on a CPU, a copy on a device.
 
-        One that is there already, from `from_dlpack`, is itself on both.
+        An array from `from_dlpack`, which is there already, is returned as it is.
         """
 
     def as_source(self, values: NDArray[Any]) -> Array:
-        """The host's data set `values` ``(n, n_in)``, where `gather` can read it; nobody else does.
+        """The host's data set `values` ``(n, n_in)``, where `gather` can read it; no other function has to.
 
-        Itself on a CPU. On a device a copy, or what brings it there piece by piece where it is too large; one that is
-        there already, from `from_dlpack`, is itself.
+        On a CPU `values` itself. On a device a copy, or an object that streams it where it is too large; an array from
+        `from_dlpack`, which is there already, is returned as it is.
         """
 
     def from_dlpack(self, values: Any) -> Array | None:
@@ -340,10 +340,10 @@ class Kernels(Protocol):
         """
 
     def zeros(self, shape: Sequence[int], dtype: DTypeLike) -> Array:
-        """A new array of zeros, where the kernels can use it and as they like it best."""
+        """A new array of zeros, where the kernels can use it, and aligned for them."""
 
     def to_numpy(self, array: Array) -> NDArray[Any]:
-        """A backend's array as numpy's; without a copy where that can be."""
+        """A backend's array as numpy's; without a copy where that is possible."""
 
     def synchronize(self) -> None:
         """Return when all work handed to the backend is done."""
@@ -355,28 +355,28 @@ class Kernels(Protocol):
         """
 
     def precisions(self) -> tuple[str, ...]:
-        """Which of `codes.PRECISIONS` matrix products of float32 can be computed in here."""
+        """Those of `codes.PRECISIONS` in which matrix products of float32 can be computed on this machine."""
 
     def make_team(
         self, threads: int, sizes: Sequence[int], rows: int, dtype: np.dtype[Any], precision: str | None
     ) -> Sequence[Any]:
-        """The members who run the steps of a network of these layer `sizes` over `rows` samples a mini-batch.
+        """The members of a team for a network of these layer `sizes`, with `rows` samples a mini-batch.
 
-        At most `threads`, at least one. What a member is, only the kernels know. Matrix products are computed in
+        At most `threads`, at least one; only the backend's kernels use what is in them. Matrix products are computed in
         `precision`, one of `precisions`, or if None in `dtype`.
         """
 
     def plan(self, member: Any) -> str:
-        """How the member's mini-batches are run, in a word for the record: "interpreted", "compiled", "graph"."""
+        """The execution plan of the member's mini-batches, for the history: "interpreted", "compiled", "graph"."""
 
     def prepare(self, function: Callable[..., None], call: tuple[Any, ...]) -> None:
-        """Do what the first ``function(*call)`` would have to do beforehand, compiling above all; interruptible."""
+        """Compile what ``function(*call)`` needs, so that the first call takes no longer; can be interrupted."""
 
     def launch(self, function: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> None:
-        """Have a function of `fastnn.step` run by all members of a team together; `calls` are the arguments of each."""
+        """Run a function of `fastnn.step` on all members of a team in parallel; `calls` are the arguments of each."""
 
     def device(self) -> str:
-        """What the kernels run on, for people to read.
+        """A description of what the kernels run on.
 
         Raises
         ------
@@ -387,15 +387,14 @@ class Kernels(Protocol):
     def side_by_side(self, n: int, threads: int) -> tuple[int, AbstractContextManager[None]]:
         """How many of `n` networks to train at once on so many CPU threads, and the context that each is trained in.
 
-        Each in a Python thread of its own, which enters the context; as many of them as that are there at the same
-        time.
+        Each is trained in a Python thread of its own, which enters the context; so many of them run at the same time.
         """
 
     def limit_threads(self, n: int) -> AbstractContextManager[None]:
         """Context in which the kernels, and every BLAS of the process, use at most `n` threads."""
 
     def versions(self) -> dict[str, str]:
-        """Name and version of each library that the kernels stand on, the devices' among them."""
+        """Name and version of each library that the kernels use, those of the device included."""
 
 
 KERNELS = tuple(name for name in vars(Kernels) if not name.startswith("_"))

@@ -4,8 +4,10 @@ import numpy as np
 from numba.core import types
 from numba.np.linalg import ensure_blas
 
+from fastnn.kernels.numba_cache import inline
+
 ensure_blas()
-# numba's own entry to scipy's BLAS: unlike a ctypes pointer, compiled code that calls it can be kept on disk.
+# numba's own entry to scipy's BLAS: unlike a ctypes pointer, compiled code that calls it can be cached on disk.
 _xxgemm = types.ExternalFunction(
     "numba_xxgemm",
     types.intc(
@@ -25,45 +27,23 @@ def scratch_size(longest: int, itemsize: int) -> int:
     return longest
 
 
+@inline
+def _gemm(factors, size, kinds, m, n, k, first, first_row, second, second_row, c, c_row):
+    operands = (factors.ctypes, first, first_row, second, second_row, factors[1:].ctypes, c, c_row)
+    _xxgemm(_S if size == 4 else _D, kinds[0], kinds[1], m, n, k, *operands)
+
+
 def multiply(alpha, a, a_row, a_step, b, b_row, depth, beta, c, c_row, row, last_row, column, last_column, scratch):
-    """The transposed problem, because BLAS reads by columns; rows and columns are all there are."""
+    """The transposed problem, because BLAS reads by columns; row and column are 0."""
     factors = np.array([real(alpha), real(beta)])
     transposed = a_row == 1 and (a_step > 1 or depth > 1)
-    _xxgemm(
-        _S if size == 4 else _D,
-        _N,
-        _T if transposed else _N,
-        last_column,
-        last_row,
-        depth,
-        factors.ctypes,
-        b,
-        b_row,
-        a,
-        a_step if transposed else a_row,
-        factors[1:].ctypes,
-        c,
-        c_row,
-    )
+    kinds, left_row = (_N, _T if transposed else _N), a_step if transposed else a_row
+    _gemm(factors, size, kinds, last_column, last_row, depth, b, b_row, a, left_row, c, c_row)
 
 
 def multiply_transposed(
     alpha, a, a_row, a_step, b, b_row, depth, beta, c, c_row, row, last_row, column, last_column, scratch
 ):
-    factors = np.array([real(alpha), real(beta)])
-    _xxgemm(
-        _S if size == 4 else _D,
-        _T,
-        _N,
-        last_column,
-        last_row - row,
-        depth,
-        factors.ctypes,
-        b,
-        b_row,
-        a + row * a_row * size,
-        a_row,
-        factors[1:].ctypes,
-        c + row * c_row * size,
-        c_row,
-    )
+    factors, rows, start = np.array([real(alpha), real(beta)]), last_row - row, row * size
+    left, result = a + start * a_row, c + start * c_row
+    _gemm(factors, size, (_T, _N), last_column, rows, depth, b, b_row, left, a_row, result, c_row)

@@ -140,21 +140,39 @@ def inline(function: Function) -> Any:
     return numba.njit(inline="always", error_model="numpy")(function)
 
 
-def compile_for_c(function: Function, signature: Any, real: type, digest: str = "", **names: Any) -> Any:
-    """Compile a function for C callers and one real type, in place of its module's `real` and `size`.
+def address_for_c(
+    function: Function, signature: Any, dtype: np.dtype[Any], digest: str = "", make_names: Function = dict
+) -> int:
+    """Address of a function compiled for C callers and one dtype, which replaces the `real` and `size` of its module.
 
-    `names` are other globals to replace, and `digest` identifies them. The result is cached under a name of its own:
-    numba would not distinguish the types, which are not in the signature.
+    `make_names` returns other globals to replace, and `digest` identifies them. The function is cached on disk under a
+    name of its own: numba would not distinguish the types, which are not in the signature.
     """
-    name, size = f"{function.__name__}_{real.__name__}_{digest}", np.dtype(real).itemsize
-    globals_ = {**function.__globals__, "real": real, "size": size, **names}
-    typed = types.FunctionType(function.__code__, globals_, name)
-    typed.__qualname__, typed.__module__ = name, function.__module__
-    compiled = CFunc(typed, normalize_signature(signature), {}, {"error_model": "numpy"})
-    if CACHE_FOLDER is not None:
-        _cache_on_disk(compiled, typed)
-    compiled.compile()
-    return compiled
+    key = function, dtype, digest
+    if key not in compiled_for_c:
+        compile_interruptibly(_compile_once, key, signature, make_names)
+    address: int = compiled_for_c[key].address
+    return address
+
+
+def _compile_once(key: tuple[Function, np.dtype[Any], str], signature: Any, make_names: Function) -> None:
+    with _compiling:
+        if key in compiled_for_c:
+            return
+        function, dtype, digest = key
+        name = f"{function.__name__}_{dtype.name}_{digest}"
+        globals_ = {**function.__globals__, "real": dtype.type, "size": dtype.itemsize, **make_names()}
+        typed = types.FunctionType(function.__code__, globals_, name)
+        typed.__qualname__, typed.__module__ = name, function.__module__
+        compiled = CFunc(typed, normalize_signature(signature), {}, {"error_model": "numpy"})
+        if CACHE_FOLDER is not None:
+            _cache_on_disk(compiled, typed)
+        compiled.compile()
+        compiled_for_c[key] = compiled
+
+
+compiled_for_c: dict[tuple[Function, np.dtype[Any], str], Any] = {}
+_compiling = threading.Lock()
 
 
 def compile_interruptibly(function: Function, *arguments: Any) -> Any:

@@ -3,14 +3,13 @@
 So the compiled step does not grow for those who deform nothing; the function is compiled when it is first asked for.
 """
 
-import functools
 from typing import Any
 
 import numpy as np
 from numba.core import types
 from numba.np.numpy_support import carray
 
-from fastnn.kernels.numba_cache import compile, compile_for_c, compile_interruptibly
+from fastnn.kernels.numba_cache import address_for_c, compile
 from fastnn.kernels.numba_intrinsics import pointer_to
 from fastnn.kernels.numba_random import philox
 
@@ -20,13 +19,10 @@ source = real = np.float32
 """The types of the given and of the deformed pixels, in whose places the function is compiled for others."""
 
 
-@functools.cache
 def load_deform(source_dtype: np.dtype[Any], dtype: np.dtype[Any]) -> int:
     number, place = types.float64, types.intp
     signature = types.void(place, place, number, number, *[place] * 9)
-    arguments = _deform_image, signature, dtype.type, source_dtype.name
-    address: int = compile_interruptibly(functools.partial(compile_for_c, *arguments, source=source_dtype.type)).address
-    return address
+    return address_for_c(_deform_image, signature, dtype, source_dtype.name, lambda: {"source": source_dtype.type})
 
 
 def _deform_image(x, sample, scale, shift, out, ranges, stream, nodes_y, h, row_basis, nodes_x, w, column_basis):

@@ -1,14 +1,13 @@
 """Activations, losses and optimizers for the numba kernels: formulas compiled as C functions of a row of elements.
 
-The kernels call them by address. So the compiled step is the same whatever operations a network has, and one that a
-user registers is compiled by itself, in a fraction of a second.
+The kernels call them by address. So the compiled step is the same whatever operations a network has, and an operation
+that a user registers is compiled by itself, in a fraction of a second.
 """
 
 import functools
 import hashlib
 import math
 import textwrap
-import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ import numpy as np
 from numba.core import types
 from numba.np.numpy_support import carray
 
-from fastnn.kernels.numba_cache import compile_for_c, compile_interruptibly, inline
+from fastnn.kernels.numba_cache import address_for_c, inline
 from fastnn.kernels.numba_intrinsics import pointer_to
 from fastnn.operations import Activation, Loss, Optimizer
 from fastnn.operations.expressions import FUNCTIONS, PYTHON, Program
@@ -190,9 +189,6 @@ def _loss_of_log_probability(z, a, t, delta, n, best):
 
 # ---- loading --------------------------------------------------------------------------------------------------------
 
-_lock = threading.Lock()
-_compiled: dict[tuple[Any, ...], Any] = {}
-
 
 @functools.cache
 def load_activation(activation: Activation, dtype: np.dtype[Any]) -> LoadedActivation:
@@ -236,7 +232,7 @@ def _source(program: Program, symbols: list[str]) -> str:
 
 
 def _update_source(optimizer: Optimizer) -> str:
-    """Arrays are made anew for every state: an index that starts at 0 is known not to be negative, which vectorizes."""
+    """Each state becomes an array of its own: LLVM vectorizes an index that is known not to be negative."""
     text, names = optimizer.program.text(PYTHON), [f"s{i}" for i in range(len(optimizer.state))]
     arrays = ["params_", "grads_", *(f"{name}_" for name in names)]
     addresses = ["params", "grads", *(f"state + {i} * stride" for i in range(len(names)))]
@@ -254,25 +250,17 @@ def _update_source(optimizer: Optimizer) -> str:
 
 
 def _address(function: Callable[..., Any], signature: Any, dtype: np.dtype[Any], **texts: str) -> int:
-    """Where the C function begins that a function for rows is compiled to, with formulas in the places of names."""
-    key = function, dtype, *texts.items()
-    if key not in _compiled:
-        compile_interruptibly(_compile, key, signature)
-    address: int = _compiled[key].address
-    return address
+    """Address of a C function of rows, compiled with formulas in the places of names."""
 
+    def compile_formulas() -> dict[str, Any]:
+        return {name: _compile_source(text, dtype.type) for name, text in texts.items()}
 
-def _compile(key: tuple[Any, ...], signature: Any) -> None:
-    function, dtype, *texts = key
-    with _lock:
-        if key not in _compiled:
-            digest = hashlib.sha256(repr(texts).encode()).hexdigest()[:16]
-            formulas = {name: _compile_source(text, dtype.type) for name, text in texts}
-            _compiled[key] = compile_for_c(function, signature, dtype.type, digest, **formulas)
+    digest = hashlib.sha256(repr(texts).encode()).hexdigest()[:16]
+    return address_for_c(function, signature, dtype, digest, compile_formulas)
 
 
 def _compile_source(text: str, kind: type) -> Any:
-    """A function of the text of a formula; numba has no other way to be given one than Python code."""
+    """Compile the text of a formula; Python code is the only form in which numba takes one."""
     names = {**_ELEMENTARY, "real": kind, "double": np.float64, "carray": carray, "pointer": pointer_to}
-    exec(compile(text, "<formula>", "exec"), names)  # of our own making: see `expressions.Program.text`
+    exec(compile(text, "<formula>", "exec"), names)  # text that `expressions.Program.text` has generated
     return inline(names["compiled"])

@@ -11,8 +11,6 @@ All have one signature. Sizes and strides are in elements, addresses in bytes. T
 """
 
 import os
-import threading
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +18,7 @@ from numba.core import types
 
 from fastnn.errors import SettingError
 from fastnn.kernels import numba_bf16, numba_blas, numba_simd
-from fastnn.kernels.numba_cache import compile_for_c, compile_interruptibly, inline
+from fastnn.kernels.numba_cache import address_for_c, inline
 from fastnn.kernels.numba_intrinsics import address_of, call
 
 _SIGNATURE = types.void(*[types.float64] + [types.intp] * 6 + [types.float64] + [types.intp] * 7)
@@ -59,25 +57,9 @@ def load(dtype: np.dtype[Any], longest: int, precision: str | None = None) -> Pr
     """Compile the products for matrices of `dtype` with no dimension above `longest`."""
     choice = choose(precision)
     module = (_MODULES | PRECISE_PRODUCTS)[choice]
-    multiply, transposed = (_address(function, dtype) for function in (module.multiply, module.multiply_transposed))
+    functions = module.multiply, module.multiply_transposed
+    multiply, transposed = (address_for_c(function, _SIGNATURE, dtype) for function in functions)
     return Products(multiply, transposed, choice != "blas", module.scratch_size(longest, dtype.itemsize))
-
-
-_lock = threading.Lock()
-_compiled: dict[tuple[Callable[..., None], np.dtype[Any]], Any] = {}
-
-
-def _address(function: Callable[..., None], dtype: np.dtype[Any]) -> int:
-    if (function, dtype) not in _compiled:
-        compile_interruptibly(_compile, function, dtype)
-    address: int = _compiled[function, dtype].address
-    return address
-
-
-def _compile(function: Callable[..., None], dtype: np.dtype[Any]) -> None:
-    with _lock:
-        if (function, dtype) not in _compiled:
-            _compiled[function, dtype] = compile_for_c(function, _SIGNATURE, dtype.type)
 
 
 @inline

@@ -455,12 +455,12 @@ def test_which_measures_and_auto_takes_its_answer(monkeypatch, tmp_path, capsys)
 
 def test_an_answer_of_another_machine_or_a_damaged_file_does_not_count(monkeypatch, tmp_path):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
-    measured.remember((784, 9, 10), 64, 1, "numpy")
-    assert measured.recall((784, 9, 10))[0] == "numpy"
+    measured.save_fastest((784, 9, 10), 64, 1, "numpy")
+    assert measured.find_fastest((784, 9, 10))[0] == "numpy"
     monkeypatch.setattr("os.cpu_count", lambda: 999)
-    assert measured.recall((784, 9, 10)) is None
+    assert measured.find_fastest((784, 9, 10)) is None
     (tmp_path / "which.json").write_text("{")
-    assert measured.recall((784, 9, 10)) is None
+    assert measured.find_fastest((784, 9, 10)) is None
 
 
 def test_which_answers(monkeypatch, capsys):

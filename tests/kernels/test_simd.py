@@ -99,14 +99,14 @@ def test_products_with_the_tile_of_arm(side, tmp_path):
 CROSS_COMPILE = """
 import re
 import llvmlite.binding as llvm, numpy as np
-from fastnn.kernels import numba_products
+from fastnn.kernels import numba_cache, numba_products
 
 llvm.initialize_all_targets()
 llvm.initialize_all_asmprinters()
 target = llvm.Target.from_triple("aarch64-unknown-linux-gnu").create_target_machine(cpu="neoverse-n1", opt=3)
 for real in ("float32", "float64"):
     numba_products.load(np.dtype(real), 1)
-for (function, dtype), compiled in numba_products._compiled.items():
+for (_, dtype, _), compiled in numba_cache.compiled_for_c.items():
     text = re.sub('target triple = ".*"', f'target triple = "{target.triple}"', compiled.inspect_llvm())
     text = re.sub('target datalayout = ".*"', f'target datalayout = "{target.target_data}"', text)
     assembly = target.emit_assembly(llvm.parse_assembly(text))

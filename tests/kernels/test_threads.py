@@ -299,10 +299,10 @@ import json, numpy as np, fastnn, time
 start = time.perf_counter()
 net = fastnn.Network([5, 3], backend="numba", threads=1)
 out = net.predict_proba(np.arange(10, dtype=np.float32).reshape(2, 5) / 10)
-from fastnn.kernels.numba_products import _compiled
+from fastnn.kernels.numba_cache import compiled_for_c
 from fastnn.step import bind
-stats, products = bind(net.kernels).forward.stats, [function.cache_hits for function in _compiled.values()]
-print(json.dumps([out.tolist(), sum(stats.cache_hits.values()), sum(stats.cache_misses.values()), products]))
+stats, functions = bind(net.kernels).forward.stats, [function.cache_hits for function in compiled_for_c.values()]
+print(json.dumps([out.tolist(), sum(stats.cache_hits.values()), sum(stats.cache_misses.values()), functions]))
 """
 
 
@@ -316,7 +316,8 @@ def test_a_second_process_finds_the_compiled_code(tmp_path):
     third = json.loads(python(COMPILE, FASTNN_CACHE_DIR=environment["FASTNN_CACHE_DIR"])[0])
     assert first[0] == second[0] == third[0], "code from the disk gives the same to the bit"
     assert first[2] + second[2] >= 1
-    assert third[1:] == [1, 0, [1, 1]]
+    assert third[1:3] == [1, 0]
+    assert set(third[3]) == {1}
     assert list((tmp_path / "new" / "folder").rglob("*.nbc"))
 
 
