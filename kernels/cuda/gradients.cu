@@ -1,7 +1,7 @@
 // `clip` of the contract, in two passes over the gradient of all parameters; and the counter of mini-batches.
 #include "sums.cuh"
 
-// First pass of `clip`: each block's share of the squared norm.
+// First pass of `clip`: each block's partial sum of the squared norm.
 extern "C" __global__ void sum_squares(const REAL* grads, double* sums, long long size) {
   SHARED_MEMORY(shared);  // a double a warp
   double sum = 0;
@@ -10,10 +10,10 @@ extern "C" __global__ void sum_squares(const REAL* grads, double* sums, long lon
   if (threadIdx.x == 0) sums[blockIdx.x] = sum;
 }
 
-// Second pass: every thread adds up the shares, in their order.
-extern "C" __global__ void clip(REAL* grads, const double* sums, long long shares, double max_norm, long long size) {
+// Second pass: every thread adds up the partial sums, in their order.
+extern "C" __global__ void clip(REAL* grads, const double* sums, long long blocks, double max_norm, long long size) {
   double square = 0;
-  for (long long i = 0; i < shares; i++) square += sums[i];
+  for (long long i = 0; i < blocks; i++) square += sums[i];
   const double norm = sqrt(square);
   if (!(norm > max_norm)) return;
   const REAL factor = (REAL)(max_norm / norm);

@@ -1,5 +1,5 @@
-// The end of the forward pass and the beginning of the way back: softmax, and `loss_gradient` of the contract. A warp
-// takes a row; rows are counted in a fixed order.
+// The end of the forward pass and the beginning of the backward pass: softmax, and `loss_gradient` of the contract.
+// A warp computes a row; the sums over rows have a fixed order.
 #include "loss.cuh"
 
 extern "C" __global__ void softmax(const REAL* z, REAL* a, long long rows, long long columns) {

@@ -1,9 +1,9 @@
-// What a group of LANES threads of a warp, 1 to 32, does with a row of outputs: softmax, loss and its gradient. Sums over
-// a row are taken in double. All threads of the warp come here together.
+// Softmax, loss and its gradient of a row of outputs, by a group of LANES threads of a warp, 1 to 32. Sums over a row
+// are computed in double. All threads of the warp have to call these functions.
 #include "activations.cuh"
 #include "sums.cuh"
 
-// The largest of a row and where it is, the first if there are several.
+// The largest element of a row and its index; of equal ones the first.
 struct Best {
   REAL value;
   int index;

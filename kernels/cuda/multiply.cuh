@@ -1,21 +1,17 @@
-// Small matrix products by one block, on whatever its operands are: `a(i, k)` and `b(k, j)` give their elements, and
-// `finish(i, j, sum)` gets each element of the result. Ends without a barrier.
-#include "platform.cuh"
+// Small matrix products by one block. The functions `a(i, k)` and `b(k, j)` return the elements of the operands, and
+// `finish(i, j, sum)` is called with each element of the result. Ends without a barrier.
+#include "matrix_units.cuh"
 
 constexpr int THREADS = 256;
 
-#if defined(TF32) || defined(BF16)
+#ifdef MATRIX_UNITS
 
 constexpr int SCRATCH = THREADS / 32 * 128;  // elements: a piece of 16 x 8 for each warp
 
-// On the matrix units, in pieces of 16 x 8. Where there are fewer pieces than warps, several share the sum over k.
+// On the matrix units, in pieces of 16 x 8. Where there are more warps than pieces, each computes a part of the
+// sum over k.
 template <class A, class B, class Finish>
 __device__ __forceinline__ void multiply(int m, int n, int k, A a, B b, REAL* scratch, Finish finish) {
-#ifdef TF32
-  constexpr int DEPTH = 8, EACH = 1;  // of a product; of it in a register
-#else
-  constexpr int DEPTH = 16, EACH = 2;
-#endif
   const int down = (m + 15) / 16, pieces = down * ((n + 7) / 8), warps = THREADS / 32;
   int ways = 1;
   while (2 * ways * pieces <= warps) ways *= 2;
@@ -27,28 +23,17 @@ __device__ __forceinline__ void multiply(int m, int n, int k, A a, B b, REAL* sc
     const int piece = first + warp / ways, i0 = piece % down * 16, j0 = piece / down * 8;
     float sum[4] = {};
     if (piece < pieces)
-      for (int k0 = way * DEPTH + t; k0 < k + t; k0 += ways * DEPTH) {
+      for (int k0 = way * UNIT_DEPTH + t; k0 < k + t; k0 += ways * UNIT_DEPTH) {
         u32 fragment_a[4], fragment_b[2];
 #pragma unroll
         for (int r = 0; r < 4; r++) {
-          const int i = i0 + g + r % 2 * 8, q = k0 + r / 2 * 4 * EACH;
-#ifdef TF32
-          fragment_a[r] = to_tf32(element_a(i, q));
-#else
-          fragment_a[r] = to_bf16(element_a(i, q), element_a(i, q + 4));
-#endif
+          const int i = i0 + g + r % 2 * 8;
+          fragment_a[r] = pack(k0 + r / 2 * (UNIT_DEPTH / 2), [&](int q) { return element_a(i, q); });
         }
 #pragma unroll
-        for (int r = 0; r < 2; r++) {
-          const int q = k0 + r * 4 * EACH;
-#ifdef TF32
-          fragment_b[r] = to_tf32(element_b(q, j0 + g));
-          if (r == 1) multiply_tf32(sum, fragment_a, fragment_b);
-#else
-          fragment_b[r] = to_bf16(element_b(q, j0 + g), element_b(q + 4, j0 + g));
-          if (r == 1) multiply_bf16(sum, fragment_a, fragment_b);
-#endif
-        }
+        for (int r = 0; r < 2; r++)
+          fragment_b[r] = pack(k0 + r * (UNIT_DEPTH / 2), [&](int q) { return element_b(q, j0 + g); });
+        multiply_fragments(sum, fragment_a, fragment_b);
       }
     __syncthreads();
 #pragma unroll
@@ -68,7 +53,8 @@ __device__ __forceinline__ void multiply(int m, int n, int k, A a, B b, REAL* sc
 
 constexpr int SCRATCH = 0;
 
-// In ordinary arithmetic: 4 x 2 elements a thread; where that leaves threads over, up to 32 share the sum over k.
+// In ordinary arithmetic: 4 x 2 elements a thread; where there are more threads, up to 32 compute a part of the sum over
+// k each.
 template <class A, class B, class Finish>
 __device__ __forceinline__ void multiply(int m, int n, int k, A a, B b, REAL*, Finish finish) {
   constexpr int M = 4, N = 2;

@@ -1,10 +1,10 @@
 // A whole span of mini-batches in one launch: weights, biases and velocity stay in shared memory.
 //
 // The hidden units of a network are partitioned over the blocks. Layers come in pairs. The first of a pair is split by
-// columns: a block has some of its outputs, from all of its inputs. The second is split by rows: a block has the weights
-// that read its own outputs of the first, and computes partial sums. These are added up over the blocks, in the blocks'
-// order, so that every run gives the same result. That is one exchange a pair forward, and one backward for every pair
-// but the first. A last layer without a partner, which has few outputs, is computed by every block for itself.
+// columns: a block has some of its outputs, from all of its inputs. The second is split by rows: a block has the
+// weights that read its own outputs of the first, and computes partial sums. These are added up over the blocks, in the
+// blocks' order, so that every run gives the same result. That is one exchange a pair forward, and one backward for
+// every pair but the first. A last layer without a partner, which has few outputs, is computed by every block for itself.
 //
 // Exchanges go through global memory. If a block is lost, the others time out at the next barrier and set `failed`.
 #include "loss.cuh"
@@ -157,7 +157,7 @@ __device__ bool sum_over_blocks(Job& job, State& state, int count, Finish finish
     return sum;
   };
   if (!grid_barrier(job, state)) return false;
-  if (blocks == 1 || count * blocks <= FEW) {  // every block adds up all of them
+  if (blocks == 1 || count * blocks <= FEW) {  // every block adds up all sums
     for (int e = threadIdx.x; e < count; e += THREADS) finish(e, add_up(e));
     return true;
   }
@@ -168,7 +168,7 @@ __device__ bool sum_over_blocks(Job& job, State& state, int count, Finish finish
   return true;
 }
 
-// The samples of mini-batches, as they are in the data set, one or two at a time: the next comes while one is in use.
+// The samples of mini-batches in the data set's type. With two buffers the next one is fetched while one is used.
 template <class Source>
 struct Samples {
   unsigned char* memory;
@@ -241,7 +241,8 @@ __device__ void find_loss(const Job& job, State& state, long long step) {
   const REAL share = (REAL)(1.0 / rows);
   Counts sums{0, 0};
   for (int first = 0; first < rows; first += THREADS / LANES) {
-    const int i = first + threadIdx.x / LANES, n = i < rows ? p.n_out : 0;  // threads without a row stay for the warp's shuffles
+    const int i = first + threadIdx.x / LANES;
+    const int n = i < rows ? p.n_out : 0;  // threads without a row take part in the warp's shuffles
     REAL* z = state.z + i * n;
     REAL *a = n ? p.a + i * n : z, *target = n ? state.target + i * n : z;
     if (p.activation == SOFTMAX) {
@@ -377,7 +378,7 @@ __device__ void train_span(Job& job, long long blocks, long long buffers, unsign
     if (buffers == 1 && step + 1 < job.last) samples.fetch(job, step + 1);
   }
   each_parameter(job, state, [&](long long at, REAL* w, REAL* v, bool own) {
-    if (!own && state.rank > 0) return;  // all blocks have the same
+    if (!own && state.rank > 0) return;  // all blocks hold the same value
     job.params[at] = *w;
     if (v) job.velocity[at] = *v;
   });

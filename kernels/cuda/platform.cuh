@@ -1,4 +1,4 @@
-// What these kernels use of a device beyond the language: the one place where a GPU and a CPU differ.
+// What these kernels use of a device beyond the language. GPU and CPU differ nowhere else.
 //
 // NVRTC compiles the sources for GPUs (compute capability 8.0 and later), without any header. With FASTNN_ON_CPU a C++
 // compiler makes them run on a CPU, for the tests: then `on_cpu.h` supplies CUDA's names and the functions below.
@@ -18,7 +18,7 @@ typedef unsigned long long u64;
 #define ALL_LANES 0xffffffffu
 #define SHARED_MEMORY(NAME) extern __shared__ __align__(16) unsigned char NAME[]
 
-// A copy from global to shared memory that runs while the thread goes on; zeros where `inside` is false.
+// An asynchronous copy from global to shared memory; zeros where `inside` is false.
 template <int BYTES>
 __device__ __forceinline__ void copy_async(void* to, const void* from, bool inside) {
   const u32 address = (u32)__cvta_generic_to_shared(to);
@@ -29,7 +29,8 @@ __device__ __forceinline__ void copy_async(void* to, const void* from, bool insi
                  "r"(inside ? BYTES : 0));
 }
 
-// What was copied since the last mark is a group; `wait_for_copies<N>` returns when at most the N newest are under way.
+// The copies begun since the last mark form a group; `wait_for_copies<N>` returns when at most the N newest groups are
+// unfinished.
 __device__ __forceinline__ void mark_copies() { asm volatile("cp.async.commit_group;"); }
 
 template <int GROUPS>
@@ -65,7 +66,7 @@ __device__ __forceinline__ void multiply_bf16(float (&sum)[4], const u32 (&a)[4]
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// Between blocks: what was written before an `add_release` is seen after a `load_acquire` that sees it.
+// Between blocks: what was written before an `add_release` can be read after a `load_acquire` that reads its result.
 __device__ __forceinline__ void add_release(u32* counter) {
   asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory");
 }
@@ -76,7 +77,7 @@ __device__ __forceinline__ u32 load_acquire(const u32* counter) {
   return value;
 }
 
-// What another block has written: from the second-level cache, which all share.
+// A value that another block has written: from the second-level cache, which all blocks share.
 __device__ __forceinline__ float load_shared_by_blocks(const float* address) { return __ldcg(address); }
 
 #define POLLS_PER_CLOCK_READ 1024

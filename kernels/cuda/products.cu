@@ -1,5 +1,5 @@
-// The matrix products and what is done with their results on the way out: `dense`, `input_gradient`, `dense_gradient`
-// and `dense_sgd` of the contract. One block computes one tile; launched with a block for each.
+// The matrix products, with what follows them fused: `dense`, `input_gradient`, `dense_gradient` and `dense_sgd` of the
+// contract. One block computes one tile.
 #include "activations.cuh"
 #include "tile.cuh"
 

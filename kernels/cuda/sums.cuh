@@ -1,7 +1,7 @@
 // Sums over threads, always in the same order.
 #include "platform.cuh"
 
-// Over LANES threads of a warp, 1 to 32; for each of them.
+// The sum over LANES threads of a warp, 1 to 32; returned to each of them.
 template <int LANES, class T>
 __device__ __forceinline__ T sum_over_lanes(T value) {
 #pragma unroll
@@ -9,7 +9,7 @@ __device__ __forceinline__ T sum_over_lanes(T value) {
   return value;
 }
 
-// Sum over a block of what each warp has, in the warps' order; for all threads.
+// The sum over the warps of a block, in their order; returned to all threads.
 __device__ __forceinline__ double sum_over_warps(double value, double* places) {
   __syncthreads();
   if (threadIdx.x % 32 == 0) places[threadIdx.x / 32] = value;

@@ -5,9 +5,9 @@
 // keeps a multiprocessor busy; their sums are added in a fixed order at the end: the result is the same at every run.
 //
 // A slab lies in shared memory as it does in global memory, "by k" where elements of consecutive k are neighbours
-// there, else "by i". Rows are padded so that what a warp reads at a time lies in different banks: 16 bytes where they
-// are 64 long (by k), else 32.
-#include "platform.cuh"
+// there, else "by i". Rows are padded so that a warp reads from different banks at a time: by 16 bytes where they are
+// 64 long (by k), else by 32.
+#include "matrix_units.cuh"
 
 constexpr int DEPTH = 64 / sizeof(REAL);
 constexpr int VECTOR = 16 / sizeof(REAL);
@@ -39,7 +39,7 @@ struct Slab {
   __device__ __forceinline__ static void fetch_pieces(REAL* slab, const REAL* matrix, int row0, int rows, int column0,
                                                       int columns, int thread) {
     constexpr int PIECES = COLUMNS / PIECE;
-#pragma unroll 4  // more would hold more addresses in registers than there are
+#pragma unroll 4  // more would need more registers for addresses than there are
     for (int first = 0; first < ROWS * PIECES; first += SLICE_THREADS) {
       const int e = first + thread, r = e / PIECES, c = e % PIECES * PIECE;
       if (ROWS * PIECES % SLICE_THREADS && e >= ROWS * PIECES) break;
@@ -54,7 +54,7 @@ __device__ __forceinline__ bool is_aligned(const REAL* matrix, int columns) {
   return (size_t)matrix % 16 == 0 && columns % VECTOR == 0;
 }
 
-#if defined(TF32) || defined(BF16)
+#ifdef MATRIX_UNITS
 
 // A warp's part of the tile on its matrix unit: in pieces of 16 x 8, in the fragments of mma.sync, where lane
 // 4 g + t has rows g and g + 8 of A and columns 2 t and 2 t + 1 of C.
@@ -67,46 +67,29 @@ struct Sums {
 
   __device__ __forceinline__ void add(const float* a, const float* b, int m0, int n0, int lane) {
     const int g = lane / 4, t = lane % 4;
-    // Which k is which is free as long as it is the same for A and B: t, t + 4, t + 8, ... lie in different banks.
-#ifdef TF32
-    constexpr int STEP = 8;
-#else
-    constexpr int STEP = 16;
-#endif
+    // The order of k is free as long as it is the same for A and B: t, t + 4, t + 8, ... lie in different banks.
 #pragma unroll
-    for (int k = t; k < DEPTH + t; k += STEP) {
+    for (int k = t; k < DEPTH + t; k += UNIT_DEPTH) {
       u32 fragment_a[PIECES_M][4], fragment_b[PIECES_N][2];
 #pragma unroll
       for (int i = 0; i < PIECES_M; i++)
 #pragma unroll
-        for (int r = 0; r < 4; r++) fragment_a[i][r] = pack<SlabA>(a, k, r / 2, m0 + 16 * i + g + r % 2 * 8);
+        for (int r = 0; r < 4; r++) fragment_a[i][r] = load<SlabA>(a, k, r / 2, m0 + 16 * i + g + r % 2 * 8);
 #pragma unroll
       for (int j = 0; j < PIECES_N; j++)
 #pragma unroll
-        for (int r = 0; r < 2; r++) fragment_b[j][r] = pack<SlabB>(b, k, r, n0 + 8 * j + g);
+        for (int r = 0; r < 2; r++) fragment_b[j][r] = load<SlabB>(b, k, r, n0 + 8 * j + g);
 #pragma unroll
       for (int i = 0; i < PIECES_M; i++)
 #pragma unroll
-        for (int j = 0; j < PIECES_N; j++) multiply(sum[i][j], fragment_a[i], fragment_b[j]);
+        for (int j = 0; j < PIECES_N; j++) multiply_fragments(sum[i][j], fragment_a[i], fragment_b[j]);
     }
   }
 
   // Register `half` (lower or upper k) of a fragment.
   template <class AnySlab>
-  __device__ __forceinline__ static u32 pack(const float* slab, int k, int half, int i) {
-#ifdef TF32
-    return to_tf32(slab[AnySlab::at(k + 4 * half, i)]);
-#else
-    return to_bf16(slab[AnySlab::at(k + 8 * half, i)], slab[AnySlab::at(k + 8 * half + 4, i)]);
-#endif
-  }
-
-  __device__ __forceinline__ static void multiply(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2]) {
-#ifdef TF32
-    multiply_tf32(c, a, b);
-#else
-    multiply_bf16(c, a, b);
-#endif
+  __device__ __forceinline__ static u32 load(const float* slab, int k, int half, int i) {
+    return pack(k + UNIT_DEPTH / 2 * half, [&](int q) { return slab[AnySlab::at(q, i)]; });
   }
 
   template <class Visit>
@@ -170,7 +153,7 @@ struct Sums {
   }
 
   __device__ __forceinline__ void add(const REAL* a, const REAL* b, int m0, int n0, int lane) {
-#pragma unroll 1  // more would read ahead into more registers than there are
+#pragma unroll 1  // more would need more registers for what is read ahead than there are
     for (int k = 0; k < DEPTH; k += VECTOR) {
       REAL rows[VECTOR][M], columns[VECTOR][N];
       read<SlabA, A_BY_K, M, 8>(rows, a, k, m0, lane / 4);
@@ -231,7 +214,7 @@ __device__ __forceinline__ void multiply_tile(const REAL* A, const REAL* B, int 
     sums.add(pair, pair + SlabA::SIZE, warp_m0, warp_n0, lane);
   }
 
-  // All sums to shared memory: there they are added up, and what follows them is one short loop over rows of C.
+  // All sums go to shared memory and are added up there, so that one short loop over rows of C follows.
   wait_for_copies<0>();
   __syncthreads();
   sums.each(warp_m0, warp_n0, lane,

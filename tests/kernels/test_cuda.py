@@ -313,7 +313,7 @@ FAULTS = {
         "{\n  if (thr",
     ),
     "squares that overflow": ("clip", "gradients.cu", "(double)grads[i] * grads[i]", "grads[i] * grads[i]"),
-    "a share of the norm forgotten": ("clip", "gradients.cu", "i = 0; i < shares;", "i = 1; i < shares;"),
+    "a share of the norm forgotten": ("clip", "gradients.cu", "i = 0; i < blocks;", "i = 1; i < blocks;"),
     "shared memory beyond its end": (
         "loss_gradient",
         "sums.cuh",
