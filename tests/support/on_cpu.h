@@ -72,9 +72,16 @@ struct Fiber {
   bool waits() const { return barrier && barrier->round == round; }
 };
 
-struct Warp : Barrier {
+// What the lanes of a warp exchange, at its barrier.
+struct Exchanged {
   u64 value[32];
   u32 a[32][4], b[32][2];
+};
+
+struct Warp : Barrier {
+  Exchanged buffers[2];  // double-buffered: a lane writes to one again only after the next barrier
+
+  Exchanged& buffer() { return buffers[round % 2]; }
 };
 
 struct Block {
@@ -158,7 +165,7 @@ inline void resume(unsigned number) {
   next.begun = true;
   getcontext(&next.start);
   next.start.uc_stack.ss_sp = next.stack.get();
-  next.start.uc_stack.ss_size = STACK;
+  next.start.uc_stack.ss_size = STACK - number * 1088 % (STACK / 2);  // tops in different sets of the caches
   next.start.uc_link = nullptr;
   makecontext(&next.start, body, 0);
   setcontext(&next.start);
@@ -267,13 +274,12 @@ inline void __syncwarp() { on_cpu::wait(on_cpu::warp()); }
 
 template <class T>
 T __shfl_xor_sync(u32, T value, int distance) {
-  on_cpu::Warp& warp = on_cpu::warp();
+  on_cpu::Exchanged& lanes = on_cpu::warp().buffer();
   const unsigned lane = on_cpu::thread() % 32;
-  memcpy(&warp.value[lane], &value, sizeof(T));
-  on_cpu::wait(warp);
+  memcpy(&lanes.value[lane], &value, sizeof(T));
+  on_cpu::wait(on_cpu::warp());
   T other;
-  memcpy(&other, &warp.value[lane ^ distance], sizeof(T));
-  on_cpu::wait(warp);
+  memcpy(&other, &lanes.value[lane ^ distance], sizeof(T));
   return other;
 }
 
@@ -342,31 +348,30 @@ inline u32 to_bf16(float low, float high) { return to_bf16(high) << 16 | to_bf16
 template <class ElementOfA, class ElementOfB>
 void multiply_by_warp(float (&sum)[4], const u32 (&a)[4], const u32 (&b)[2], int depth, ElementOfA element_a,
                       ElementOfB element_b) {
-  on_cpu::Warp& warp = on_cpu::warp();
+  on_cpu::Exchanged& lanes = on_cpu::warp().buffer();
   const int lane = on_cpu::thread() % 32;
-  memcpy(warp.a[lane], a, sizeof a);
-  memcpy(warp.b[lane], b, sizeof b);
-  on_cpu::wait(warp);
+  memcpy(lanes.a[lane], a, sizeof a);
+  memcpy(lanes.b[lane], b, sizeof b);
+  on_cpu::wait(on_cpu::warp());
   for (int r = 0; r < 4; r++) {
     const int i = lane / 4 + r / 2 * 8, j = lane % 4 * 2 + r % 2;
-    for (int k = 0; k < depth; k++) sum[r] += element_a(warp, i, k) * element_b(warp, k, j);
+    for (int k = 0; k < depth; k++) sum[r] += element_a(lanes, i, k) * element_b(lanes, k, j);
   }
-  on_cpu::wait(warp);
 }
 
 inline void multiply_tf32(float (&sum)[4], const u32 (&a)[4], const u32 (&b)[2]) {
   multiply_by_warp(
       sum, a, b, 8,
-      [](on_cpu::Warp& w, int i, int k) { return as_float(w.a[i % 8 * 4 + k % 4][i / 8 + k / 4 * 2]); },
-      [](on_cpu::Warp& w, int k, int j) { return as_float(w.b[j * 4 + k % 4][k / 4]); });
+      [](on_cpu::Exchanged& w, int i, int k) { return as_float(w.a[i % 8 * 4 + k % 4][i / 8 + k / 4 * 2]); },
+      [](on_cpu::Exchanged& w, int k, int j) { return as_float(w.b[j * 4 + k % 4][k / 4]); });
 }
 
 inline void multiply_bf16(float (&sum)[4], const u32 (&a)[4], const u32 (&b)[2]) {
   const auto half = [](u32 pair, int upper) { return as_float(upper ? pair & 0xffff0000u : pair << 16); };
   multiply_by_warp(
       sum, a, b, 16,
-      [=](on_cpu::Warp& w, int i, int k) {
+      [=](on_cpu::Exchanged& w, int i, int k) {
         return half(w.a[i % 8 * 4 + k % 8 / 2][i / 8 + k / 8 * 2], k % 2);
       },
-      [=](on_cpu::Warp& w, int k, int j) { return half(w.b[j * 4 + k % 8 / 2][k / 8], k % 2); });
+      [=](on_cpu::Exchanged& w, int k, int j) { return half(w.b[j * 4 + k % 8 / 2][k / 8], k % 2); });
 }
