@@ -4,6 +4,7 @@ from fastnn import datasets, plots
 from fastnn.augmentation import Deform
 from fastnn.backends import BackendInfo, available_backends, set_backend, use_backend
 from fastnn.callbacks import (
+    AverageWeights,
     Callback,
     Checkpoint,
     CSVLog,
@@ -36,6 +37,7 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "AverageWeights",
     "BackendError",
     "BackendInfo",
     "CSVLog",

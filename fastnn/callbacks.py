@@ -28,6 +28,7 @@ from fastnn.storage import check_writable, save
 from fastnn.training_state import TrainingState
 
 __all__ = [
+    "AverageWeights",
     "CSVLog",
     "Callback",
     "Checkpoint",
@@ -247,6 +248,68 @@ class EarlyStopping(Callback):
     def restore(self, state: dict[str, Any]) -> None:
         self._monitor.best, self.best_epoch = state["best"], state["best_epoch"]
         self._waited, self._weights = state["waited"], state.get("weights")
+
+
+class AverageWeights(Callback):
+    """Give the network, when the run ends, the average of its weights after each of the last epochs.
+
+    Parameters
+    ----------
+    last : float in (0, 1]
+        Share of the epochs of the run, at its end, that count.
+    decay : float in [0, 1) or None
+        None: each counts alike. Otherwise the average is an exponential one: with each epoch ``decay`` of it stays.
+
+    Attributes
+    ----------
+    count : int
+        Epochs in the average.
+
+    References
+    ----------
+    Polyak & Juditsky, SIAM Journal on Control and Optimization 30 (1992); Izmailov et al., "Averaging weights leads to
+    wider optima and better generalization", UAI 2018.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> data = fastnn.datasets.load("digits")
+    >>> net = fastnn.Network([784, 16, 10], backend="numpy")
+    >>> average = fastnn.AverageWeights(last=0.5)
+    >>> history = net.fit(data.x_train, data.y_train, epochs=4, callbacks=[average])
+    >>> average.count
+    2
+    """
+
+    def __init__(self, last: float = 0.2, decay: float | None = None) -> None:
+        if not 0 < check_finite("last", last) <= 1:
+            raise ValueError(f"last must be a share of the epochs, more than 0 and at most 1, got {last!r}")
+        if decay is not None and not 0 <= check_finite("decay", decay) < 1:
+            raise ValueError(f"decay must be at least 0 and less than 1, got {decay!r}")
+        self.last, self.decay, self.count = last, decay, 0
+        self._average: np.ndarray | None = None
+        self._epochs = 0
+
+    def begin(self, run: Run) -> None:
+        self.count, self._average, self._epochs = 0, None, run.epochs
+
+    def __call__(self, network: Model, history: History) -> None:
+        if history.epochs <= (1 - self.last) * self._epochs:
+            return
+        now = network.kernels.to_numpy(network.parameters).astype(np.float64)
+        self.count += 1
+        share = 1 / self.count if self.decay is None else 1 - self.decay
+        self._average = now if self._average is None else self._average + share * (now - self._average)
+
+    def end(self, run: Run) -> None:
+        if self._average is not None:
+            run.network.parameters[...] = run.network.kernels.asarray(self._average.astype(run.network.dtype))
+
+    def state(self) -> dict[str, Any]:
+        return {"count": self.count} | ({} if self._average is None else {"average": self._average})
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.count, self._average = state["count"], state.get("average")
 
 
 class Checkpoint(Callback):

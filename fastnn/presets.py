@@ -56,4 +56,19 @@ PRESETS: dict[str, dict[str, Any]] = {
         "nesterov": True,
         "schedule": "cosine(warmup=0.1)",
     },
+    # 99.4 % on MNIST by a plain network and images that are deformed anew in every epoch. Chosen on 10,000 training
+    # images held out from the other 50,000, a run each, errors in 10,000: with 60 epochs and translations up to 1.5
+    # pixels 63, up to 2.5 pixels 60; twice the rate 70. With 30 epochs at batch 128, 75; of these, batch 64 gave 70,
+    # translation 2.5 68, elastic (60, 8) 72, (50, 6) 74, (70, 6) 87, (36, 4) 87, half of all affine maps 73, weight
+    # decay 1e-4 72, label smoothing 76, no fading 79.
+    "accurate": {
+        "layers": [784, 1000, 500, 10],
+        "epochs": 60,
+        "optimizer": "sgd",
+        "learning_rate": 0.05,
+        "momentum": 0.9,
+        "nesterov": True,
+        "schedule": "cosine",
+        "augment": "deform(rotate=15, scale=0.15, shear=0.2, translate=2.5, elastic=(36, 6), fade=0.15)",
+    },
 }

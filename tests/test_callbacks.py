@@ -163,6 +163,72 @@ def test_a_quantity_that_the_run_has_not():
         regression.fit(X, X[:, :3], callbacks=[fastnn.EarlyStopping("accuracy")])
 
 
+# ---- averaged weights -----------------------------------------------------------------------------------------------
+
+
+def snapshots(net, **options):
+    """The weights after each epoch."""
+    seen = []
+    fit(net, lambda net, history: seen.append(weights(net)), **options)
+    return seen
+
+
+@pytest.mark.parametrize(("last", "first"), [(0.5, 5), (0.3, 7), (1.0, 0), (0.01, 9)])
+def test_the_average_is_that_of_the_last_epochs(backend, last, first):
+    seen, net, average = snapshots(network(backend=backend), epochs=10), network(backend=backend), None
+    average = fastnn.AverageWeights(last=last)
+    fit(net, average, epochs=10)
+    assert average.count == 10 - first
+    np.testing.assert_allclose(weights(net), np.mean(seen[first:], axis=0), rtol=1e-5, atol=1e-7)
+
+
+def test_the_exponential_average_keeps_a_share():
+    seen, net = snapshots(network(), epochs=6), network()
+    fit(net, fastnn.AverageWeights(last=0.5, decay=0.75), epochs=6)
+    expected = 0.75 * (0.75 * seen[3] + 0.25 * seen[4]) + 0.25 * seen[5]
+    np.testing.assert_allclose(weights(net), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_an_average_goes_on_where_a_run_is_resumed(tmp_path):
+    whole, net = network(), network()
+    fit(whole, fastnn.AverageWeights(), epochs=10)
+
+    def fail(net, history):
+        if history.epochs == 10:
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        fit(network(), fastnn.AverageWeights(), fastnn.Checkpoint(tmp_path / "run"), fail, epochs=10)
+    fit(net, fastnn.AverageWeights(), epochs=10, resume=tmp_path / "run")
+    np.testing.assert_array_equal(weights(net), weights(whole))
+
+
+def stop_after(epochs):
+    return lambda net, history: history.epochs == epochs
+
+
+def test_a_run_that_ends_before_has_its_own_weights():
+    net, average = network(), fastnn.AverageWeights(last=0.5)
+    seen = snapshots(network(), epochs=2)
+    fit(net, average, stop_after(2), epochs=10)
+    assert average.count == 0
+    np.testing.assert_array_equal(weights(net), seen[-1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"last": 0}, "last must be a share"),
+        ({"last": 2}, "last must"),
+        ({"decay": 1}, "decay must"),
+        ({"decay": -1}, "decay"),
+    ],
+)
+def test_an_average_that_cannot_be(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        fastnn.AverageWeights(**arguments)
+
+
 # ---- the learning rate ----------------------------------------------------------------------------------------------
 
 
