@@ -140,19 +140,19 @@ def inline(function: Function) -> Any:
     return numba.njit(inline="always", error_model="numpy")(function)
 
 
-def address_for_c(
+def compile_for_c(
     function: Function, signature: Any, dtype: np.dtype[Any], digest: str = "", make_names: Function = dict
-) -> int:
-    """Address of a function compiled for C callers and one dtype, which replaces the `real` and `size` of its module.
+) -> Any:
+    """Compile a function, once, for C callers and one dtype, which replaces the `real` and `size` of its module.
 
     `make_names` returns other globals to replace, and `digest` identifies them. The function is cached on disk under a
-    name of its own: numba would not distinguish the types, which are not in the signature.
+    name of its own: numba would not distinguish the types, which are not in the signature. What is returned has its
+    `address`.
     """
     key = function, dtype, digest
     if key not in compiled_for_c:
         compile_interruptibly(_compile_once, key, signature, make_names)
-    address: int = compiled_for_c[key].address
-    return address
+    return compiled_for_c[key]
 
 
 def _compile_once(key: tuple[Function, np.dtype[Any], str], signature: Any, make_names: Function) -> None:

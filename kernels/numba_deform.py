@@ -9,7 +9,7 @@ import numpy as np
 from numba.core import types
 from numba.np.numpy_support import carray
 
-from fastnn.kernels.numba_cache import address_for_c, compile
+from fastnn.kernels.numba_cache import compile, compile_for_c
 from fastnn.kernels.numba_intrinsics import pointer_to
 from fastnn.kernels.numba_random import philox
 
@@ -22,7 +22,9 @@ source = real = np.float32
 def load_deform(source_dtype: np.dtype[Any], dtype: np.dtype[Any]) -> int:
     number, place = types.float64, types.intp
     signature = types.void(place, place, number, number, *[place] * 9)
-    return address_for_c(_deform_image, signature, dtype, source_dtype.name, lambda: {"source": source_dtype.type})
+    names = {"source": source_dtype.type}
+    address: int = compile_for_c(_deform_image, signature, dtype, source_dtype.name, lambda: names).address
+    return address
 
 
 def _deform_image(x, sample, scale, shift, out, ranges, stream, nodes_y, h, row_basis, nodes_x, w, column_basis):

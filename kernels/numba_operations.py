@@ -15,7 +15,7 @@ import numpy as np
 from numba.core import types
 from numba.np.numpy_support import carray
 
-from fastnn.kernels.numba_cache import address_for_c, inline
+from fastnn.kernels.numba_cache import compile_for_c, inline
 from fastnn.kernels.numba_intrinsics import pointer_to
 from fastnn.operations import Activation, Loss, Optimizer
 from fastnn.operations.expressions import FUNCTIONS, PYTHON, Program
@@ -256,7 +256,8 @@ def _address(function: Callable[..., Any], signature: Any, dtype: np.dtype[Any],
         return {name: _compile_source(text, dtype.type) for name, text in texts.items()}
 
     digest = hashlib.sha256(repr(texts).encode()).hexdigest()[:16]
-    return address_for_c(function, signature, dtype, digest, compile_formulas)
+    address: int = compile_for_c(function, signature, dtype, digest, compile_formulas).address
+    return address
 
 
 def _compile_source(text: str, kind: type) -> Any:

@@ -4,6 +4,7 @@ A second implementation of the forward pass of `fastnn.step`, held against it by
 between two layers, and a call costs a few microseconds, because one C function is called with addresses.
 """
 
+import functools
 import itertools
 import threading
 from typing import Any
@@ -13,7 +14,7 @@ from numba.core import types
 from numba.np.numpy_support import carray
 
 from fastnn.kernels.memory import zeros
-from fastnn.kernels.numba_cache import compile, compile_for_c, compile_interruptibly
+from fastnn.kernels.numba_cache import compile, compile_for_c
 from fastnn.kernels.numba_intrinsics import address_of, call, pointer_to
 from fastnn.kernels.numba_products import Products, load, product
 
@@ -90,20 +91,13 @@ def _multiply_few(a, W, z):
 
 
 _SIGNATURE = types.void(*[types.intp] * 3, types.float64, types.float64, *[types.intp] * 2)
-_compiled: dict[tuple[Any, Any], Any] = {}
-_lock = threading.Lock()
 
 
+@functools.cache
 def _function(source_dtype: np.dtype[Any], dtype: np.dtype[Any]) -> Any:
     """The C function for samples and a network of these types, as ctypes calls it."""
-    key = source_dtype, dtype
-    if key not in _compiled:
-        with _lock:
-            compiled = compile_interruptibly(
-                lambda: compile_for_c(_predict, _SIGNATURE, dtype.type, source_dtype.name, source=source_dtype.type)
-            )
-            _compiled[key] = compiled, compiled.ctypes  # the first owns the code of the second
-    return _compiled[key][1]
+    names = {"source": source_dtype.type}
+    return compile_for_c(_predict, _SIGNATURE, dtype, source_dtype.name, lambda: names).ctypes
 
 
 class _Memory:

@@ -18,7 +18,7 @@ from numba.core import types
 
 from fastnn.errors import SettingError
 from fastnn.kernels import numba_bf16, numba_blas, numba_simd
-from fastnn.kernels.numba_cache import address_for_c, inline
+from fastnn.kernels.numba_cache import compile_for_c, inline
 from fastnn.kernels.numba_intrinsics import address_of, call
 
 _SIGNATURE = types.void(*[types.float64] + [types.intp] * 6 + [types.float64] + [types.intp] * 7)
@@ -58,7 +58,7 @@ def load(dtype: np.dtype[Any], longest: int, precision: str | None = None) -> Pr
     choice = choose(precision)
     module = (_MODULES | PRECISE_PRODUCTS)[choice]
     functions = module.multiply, module.multiply_transposed
-    multiply, transposed = (address_for_c(function, _SIGNATURE, dtype) for function in functions)
+    multiply, transposed = (compile_for_c(function, _SIGNATURE, dtype).address for function in functions)
     return Products(multiply, transposed, choice != "blas", module.scratch_size(longest, dtype.itemsize))
 
 
