@@ -280,8 +280,8 @@ METHOD = (
     "the next. All begin with the same weights and see the same samples in the same order; scikit-learn alone draws an "
     "order of its own.",
     "Before anything is timed, outputs, loss, gradients and updates of the weights of each backend, and each of its "
-    "kernels, are compared with a float64 reference in plain numpy (the gate). A backend that fails is not timed. All "
-    "contenders have to agree on the mean loss of their first epoch.",
+    "kernels, are compared with a float64 reference in plain numpy (the gate). A backend that fails is not timed. The "
+    "losses of every contender's first 20 mini-batches have to be those of a plain float32 training in the same order.",
     "Measurements are interleaved: in each round every contender trains in turn, in an order drawn anew, so that what "
     "slows the machine for a while slows all of them. Processes are started anew for each launch, because the layout "
     "of memory and the place on the cores stay the same within one. Compilation and the first epochs are left out.",
