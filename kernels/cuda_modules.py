@@ -1,6 +1,6 @@
-"""What is compiled of the CUDA C++ sources: for which type, and for matrix products in which tiles.
+"""The variants in which the CUDA C++ sources are compiled: by type, by precision, by the tiles of matrix products.
 
-Plain arithmetic: needs neither CuPy nor a device.
+Needs neither CuPy nor a device.
 """
 
 import math
@@ -30,7 +30,7 @@ class Product(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """How the blocks go about a matrix product; see cuda/tile.cuh."""
+    """How a matrix product is divided over blocks, warps and stages; see cuda/tile.cuh."""
 
     m: int
     n: int
@@ -41,11 +41,11 @@ class Tile(NamedTuple):
 
     @property
     def threads(self) -> int:
-        """Of a block."""
+        """Threads of a block."""
         return 32 * self.warps_m * self.warps_n * self.slices
 
     def blocks(self, product: Product) -> int:
-        """One for each tile."""
+        """The number of blocks, one for each tile."""
         return math.ceil(product.m / self.m) * math.ceil(product.n / self.n)
 
     def shared(self, real: str, product: Product) -> int:
@@ -63,29 +63,29 @@ class Tile(NamedTuple):
         return tuple(f"{name}={value}" for name, value in zip(names, self, strict=True))
 
 
-# From many small tiles, with many warps on the sum of each, to few large ones, whose every element is read less often.
+# From many small tiles, the sum of each divided over many warps, to few large ones, which read each element less often.
 _TILES = (Tile(16, 16, 1, 1, 8, 4), Tile(32, 32, 1, 1, 4, 4), Tile(64, 64, 2, 2, 2, 3), Tile(128, 128, 2, 4, 1, 3))
-TILES = {"float": _TILES, "double": _TILES[:3]}  # the sums of the largest fill the registers in double
+TILES = {"float": _TILES, "double": _TILES[:3]}  # in double the sums of the largest tile do not fit the registers
 
-# Multiply-adds a multiprocessor does in a cycle, by what it multiplies (H100 white paper, table of peak rates).
+# Multiply-adds of a multiprocessor in a cycle, by type or precision (H100 white paper, table of peak rates).
 _RATE = {"float": 128, "double": 64, "tf32": 512, "bf16": 1024}
-_REACHED = 2 / 3  # of that rate, in kernels without hand-placed registers
+_EFFICIENCY = 2 / 3  # of that rate, which compiled kernels reach
 _BYTES_A_CYCLE = 64  # that a multiprocessor gets from the second-level cache
-_LATENCY = 800  # cycles from there
-_LAUNCH = 2000  # cycles for a block to begin, to wait for its first slabs and to write its results
+_LATENCY = 800  # cycles of a read from there
+_LAUNCH = 2000  # cycles for a block to start, to wait for its first slabs and to write its results
 
 
 def choose_tile(product: Product, real: str, precision: str | None, multiprocessors: int) -> Tile:
-    """The tile with which a product should take the fewest cycles, by a count of what each does.
+    """The tile with which a product should take the fewest cycles, by a rough model.
 
-    The count is rough; what it has to get right is the size of tile that fills a device's multiprocessors.
+    What the model has to get right is the size of tile that fills a device's multiprocessors.
     """
 
     def cycles(tile: Tile) -> float:
         depth, size = _SLAB // _BYTES[real], _BYTES[real]
         waves = math.ceil(tile.blocks(product) / multiprocessors)
         rounds = math.ceil(product.k / (tile.slices * depth))
-        arithmetic = tile.m * tile.n * depth * tile.slices / (_RATE[precision or real] * _REACHED)
+        arithmetic = tile.m * tile.n * depth * tile.slices / (_RATE[precision or real] * _EFFICIENCY)
         transfer = (tile.m + tile.n) * depth * tile.slices * size / _BYTES_A_CYCLE
         return waves * (_LAUNCH + rounds * max(arithmetic, transfer, _LATENCY / (tile.stages - 1)))
 
@@ -100,19 +100,19 @@ def module(
     cooperative: bool = False,
     update: str = "",
 ) -> Module:
-    """A source for one type; where it has matrix products also for a precision and a tile; or for an optimizer."""
+    """A source compiled for one type; products also for a precision and a tile, optimizers for an `update`."""
     macros = (f"REAL={real}", *((precision.upper(),) if precision else ()), *(tile.macros() if tile else ()))
     return Module(file, macros, cooperative, update, (*ACTIVATIONS, *LOSSES))
 
 
 def _optimizers() -> Iterator[Optimizer]:
-    """One for each formula that the registered optimizers have by default, and SGD's with momentum."""
+    """The registered optimizers with their defaults, and SGD with momentum: one for each formula."""
     yield from (kind() for kind in OPTIMIZERS.values())
     yield from (SGD(momentum=0.9), SGD(momentum=0.9, nesterov=True))
 
 
 def all_modules() -> Iterator[Module]:
-    """Everything that can come to be compiled."""
+    """All modules that may be compiled at run time."""
     for real in REALS.values():
         yield from (module(file, real) for file in ("batch.cu", "deform.cu", "loss.cu", "gradients.cu"))
         yield from (

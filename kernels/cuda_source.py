@@ -28,7 +28,7 @@ class Module(NamedTuple):
     macros: tuple[str, ...]
     cooperative: bool = False  # a barrier spans all blocks of a kernel, so they have to be resident at once
     update: str = ""  # of optimizers.cu: the function that `update_text` makes of an optimizer
-    operations: tuple[str, ...] = ()  # names of those that were registered when it was asked for: its text has them all
+    operations: tuple[str, ...] = ()  # names of all that are registered: part of the key of compiled modules
 
     def text(self) -> str:
         """The whole source, without any ``#include`` left but those of the platform's own headers."""
@@ -41,12 +41,12 @@ class Module(NamedTuple):
 
 
 def code_of(name: str, table: Mapping[str, object]) -> int:
-    """The number by which the kernels know an activation or a loss: its place among those that are registered."""
+    """The number that stands for an activation or a loss in the kernels: its place among the registered ones."""
     return list(table).index(name)
 
 
 def _operations_text() -> str:
-    """Every registered activation and loss, chosen by its code."""
+    """C++ functions of all registered activations and losses, chosen by their codes."""
     elementwise = {code_of(name, ACTIVATIONS): one for name, one in ACTIVATIONS.items() if name != "softmax"}
     values = {code: one.value_program for code, one in elementwise.items()}
     slopes = {code: one.derivative_program for code, one in elementwise.items()}
@@ -79,7 +79,7 @@ def _switch(signature: str, programs: Mapping[int, Program], otherwise: str) -> 
 
 
 def update_text(optimizer: Optimizer) -> str:
-    """A function that takes a step of an optimizer for parameters `first` to ``last - 1``."""
+    """A C++ function that updates parameters `first` to ``last - 1`` by a step of an optimizer."""
     text, names = optimizer.program.text(CUDA), [f"s{i}" for i in range(len(optimizer.state))]
     arrays = ["params[i]", *(f"state[{number} * size + i]" for number in range(len(names)))]
     lines = (
@@ -88,7 +88,7 @@ def update_text(optimizer: Optimizer) -> str:
         "                       long long size) {",
         "  using Real = REAL;",
         *(f"  {line}" for line in text.uniform),
-        "#pragma unroll 1  // the memory is what it waits for: better many threads than many registers for each",
+        "#pragma unroll 1  // bound by memory: many threads are better than many registers for each",
         "  for (long long i = first + first_element(); i < last; i += all_threads()) {",
         "    const REAL p = params[i], g = grads[i];",
         *(f"    const REAL {name} = {array};" for name, array in zip(names, arrays[1:], strict=True)),
@@ -104,7 +104,7 @@ def update_text(optimizer: Optimizer) -> str:
 
 
 def _inline(file: str, generated: Mapping[str, str]) -> str:
-    """A file with those it includes in their places, each once; CuPy's cache of compiled code sees the text alone."""
+    """A file with its includes in their places, each once; CuPy's cache of compiled code knows the text alone."""
     seen: set[str] = set()
 
     def lines(name: str) -> Iterator[str]:
@@ -135,6 +135,6 @@ def _folder() -> Traversable:
 
 if not _folder().is_dir():
     raise ImportError(
-        "expected the CUDA sources in the folder cuda of fastnn.kernels, which was bundled without them: have its data "
-        "files added (PyInstaller: --collect-data fastnn.kernels)"
+        "expected the CUDA sources in the folder cuda of fastnn.kernels, which was bundled without them; add its data "
+        "files (PyInstaller: --collect-data fastnn.kernels)"
     )

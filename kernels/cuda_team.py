@@ -1,8 +1,8 @@
 """How the kernels of a network are launched: the execution plans.
 
 With "eager" each kernel is launched by the interpreter. With "graph" the launches of some mini-batches are recorded as
-a CUDA graph, and replayed for all others. With "persistent" one launch does them all, where the network is fit for it:
-see `cuda_persistent`. FASTNN_CUDA_PLAN chooses; unset, `Member` does.
+a CUDA graph, and replayed for all others. With "persistent" one launch does them all, which only some networks allow:
+see `cuda_persistent`. FASTNN_CUDA_PLAN chooses the plan; if it is unset, `Member` does.
 """
 
 import functools
@@ -24,8 +24,8 @@ from fastnn.kernels.cuda_stream import StreamedSamples
 __all__ = ["Member", "requested_plan"]
 
 PLANS = ("eager", "graph", "persistent")
-_THREADS = 256  # of a block that goes through arrays element by element
-_REPLAYED = 16  # mini-batches in a graph: launching one costs a few microseconds, whatever is in it
+_THREADS = 256  # of a block of an elementwise kernel
+_REPLAYED = 16  # mini-batches in a graph: launching one costs a few microseconds, whatever its size
 
 Work = Callable[[int], None]
 Arguments = tuple[Any, ...]
@@ -33,10 +33,10 @@ Key = tuple[int, ...]
 
 
 class Member:
-    """What launches of one network share: the type of its arrays, the counter of mini-batches, its graphs.
+    """What launches of one network have in common: the type of its arrays, the counter of mini-batches, its graphs.
 
-    An entry of the step comes as ``work(n)``, which launches n mini-batches from the counter on, and `called`: the
-    function and its arguments after the indices. The same objects there always make the same launches.
+    An entry of the step is given as ``work(n)``, which launches n mini-batches from the counter on, and as `called`,
+    the function and its arguments after the indices. The same objects in `called` always make the same launches.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class Member:
     # ---- for the kernels ----
 
     def scratch(self, n: int) -> Any:
-        """A scratch buffer of `n` float64, the same each time: what one kernel leaves to the next."""
+        """A scratch buffer of `n` float64, the same one each time, which one kernel writes and the next reads."""
         if n not in self._scratch:
             self._scratch[n] = zeros((n,), np.dtype(np.float64))
         return self._scratch[n]
@@ -68,7 +68,7 @@ class Member:
         self._start(module(file, self.real), kernel, blocks, threads, shared, arguments)
 
     def each(self, file: str, kernel: str, size: int, *arguments: Any) -> None:
-        """Launch a kernel that goes through `size` elements."""
+        """Launch an elementwise kernel over `size` elements."""
         if size:
             self.start(file, kernel, -(-size // _THREADS), _THREADS, 0, *arguments)
 
@@ -93,7 +93,7 @@ class Member:
     # ---- for the step ----
 
     def prepare(self, work: Work, first: int, last: int, called: Arguments) -> None:
-        """Decide on a plan, and compile what `work` will launch."""
+        """Choose a plan, and compile what `work` will launch."""
         self.plan = self._decide(called)
         if self.plan == "persistent":
             self._make_launch(called)

@@ -116,7 +116,7 @@ def dropout(x, rate, stream, step, layer, out, team):
 
 def dense(x, W, b, activation, z, a, team):
     (rows, n_in), n_out = x.shape, W.shape[1]
-    softmax = activation.record.name == "softmax"  # which no formula has, so that z comes out as it is
+    softmax = activation.record.name == "softmax"  # has no formula for `dense`, which then returns z
     arguments = (x, W, b, int(b.size > 0), activation.code, z, z if softmax else a, rows, n_in, n_out)
     team.multiply("dense", Product(rows, n_out, n_in, a_by_k=True, b_by_k=False), *arguments)
     if softmax:

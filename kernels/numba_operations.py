@@ -107,7 +107,7 @@ _ELEMENTARY = {f"f_{name}": _LIBRARY.get(f"f_{name}") or globals()[f"f_{name}"] 
 
 # ---- rows -----------------------------------------------------------------------------------------------------------
 #
-# In each, `formula` stands for a compiled one, and `derivative` in a loss for that of the output activation.
+# In each, `formula` is replaced by a compiled one, and `derivative` in a loss by that of the output activation.
 
 
 def formula(*arguments):
@@ -119,7 +119,7 @@ def derivative(z, a):
 
 
 def _activate(z, a, n, scratch):
-    """z is copied first and a then changed in place: LLVM vectorizes that, z aliasing a or not."""
+    """z is copied first and a then changed in place, which LLVM vectorizes whether or not z and a are the same."""
     z, a = carray(pointer_to(z), n, dtype=real), carray(pointer_to(a), n, dtype=real)
     for j in range(n):
         a[j] = z[j]

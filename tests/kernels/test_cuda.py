@@ -384,7 +384,7 @@ def test_a_hang_is_an_error(backend, kernels):
         loaded.start("hang", 1, 64, 0, 0)
         kernels.synchronize()
         loaded.start("hang", 1, 64, 0, 1)
-        with pytest.raises(AssertionError, match="threads wait for others that never come"):
+        with pytest.raises(AssertionError, match="a barrier that some threads never reach"):
             kernels.synchronize()
 
 

@@ -1,9 +1,9 @@
-"""The launch layer, `fastnn.kernels.cuda_device`, without a device: its names, over kernels that run on the CPU.
+"""The launch layer, `fastnn.kernels.cuda_device`, without a device: the same names, over kernels that run on the CPU.
 
-A C++ compiler builds the kernels' sources with ``on_cpu.h``. What runs when is as unkind as a device may be: launches
-wait in a queue until somebody asks for results; a copy beside the computation is made at once where it need not wait
-for the computation, and as late as can be where it does; a captured graph keeps no array alive; each launch takes
-blocks and threads in another order. And device arrays do not mix with numpy's.
+A C++ compiler builds the kernels' sources with ``on_cpu.h``. The order of execution is the worst that a device allows:
+launches wait in a queue until a result is needed; an asynchronous copy is made at once where it need not wait for the
+computation, and as late as possible where it does; a captured graph keeps no array alive; each launch runs blocks and
+threads in another order. And arrays of the device cannot be mixed with numpy's.
 """
 
 import collections
@@ -52,8 +52,8 @@ on_cpu_only = pytest.mark.parametrize("backend", ["cuda_on_cpu"], indirect=True)
 
 PARTS = ("cupy_kernels", "cuda_team", "cuda_persistent", "cuda_joint_launch", "cuda_stream")
 
-queue = collections.deque()  # what has been launched and has not run
-running = threading.RLock()  # held by who runs it
+queue = collections.deque()  # launches that have not run yet
+running = threading.RLock()  # held by the thread that runs them
 capturing = threading.local()  # its `launches` are those of the graph that this thread is capturing
 
 
@@ -115,7 +115,7 @@ def versions():
 
 
 class DeviceArray(np.ndarray):
-    """What may be done with it may be done with CuPy's; it is done after what was launched before."""
+    """Allows only what CuPy's arrays do, and waits for the kernels launched before."""
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=(), **options):
         arrays = [array for array in (*inputs, *out) if isinstance(array, np.ndarray) and array.ndim]
@@ -177,7 +177,7 @@ def synchronize():
 
 
 def run_until(launched):
-    """Run what is in the queue up to this."""
+    """Run the queue up to this launch."""
     with running:
         while launched in queue:
             queue.popleft()()
@@ -229,7 +229,7 @@ def load(module):
 
 
 def build(text, name):
-    """The shared library of a module's source; the one of an earlier run if nothing has changed."""
+    """The shared library of a module's source; that of an earlier run if the source has not changed."""
     library = CACHE / f"{Path(name).stem}-{digest(text)}.so"
     with built_once(library) as draft:
         if draft:
@@ -259,7 +259,7 @@ def digest(text):
 
 @contextlib.contextmanager
 def built_once(path):
-    """Where to write a file that is not there yet; None if it is. Of several processes, one builds it."""
+    """Where to write a file that does not exist yet; None if it exists. Of several processes one builds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

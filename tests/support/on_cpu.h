@@ -1,11 +1,10 @@
 // CUDA's names for a C++ compiler, so that the kernels' own sources run on a CPU.
 //
-// Every thread of a block is a fiber with a stack of its own; one runs until it has to wait for others (at a barrier, or
-// for the other lanes of its warp), then the next. Blocks follow each other, or are all there at once where they wait for
-// each other. What a GPU would do at the same time is done in an order that the caller chooses, fair or not: results that
-// depend on it show a barrier that is missing. A block that waits for a thread that has gone, or will never come, is an
-// error and not a hang. Shared memory is NaN at first and has guards around it; copies that a GPU may finish late finish
-// as late as the kernel allows.
+// Every thread of a block is a fiber with a stack of its own; it runs until it reaches a barrier of its block or warp,
+// then the next one runs. Blocks run one after the other, or all at once if the kernel is cooperative. What a GPU would
+// do in parallel is done in an order that the caller chooses, fair or not: results that depend on it reveal a missing
+// barrier. A barrier that some thread never reaches is an error instead of a hang. Shared memory is NaN at first and
+// has guards around it; asynchronous copies finish as late as the kernel allows.
 //
 // It shows neither the order of memory accesses between blocks, nor speed.
 #pragma once
@@ -96,7 +95,7 @@ struct Block {
   }
 };
 
-// The resident blocks, thread by thread. Not thread_local, which is slow in a shared library: kernels run one at a time.
+// The resident blocks, thread by thread. Not thread_local, which is slow in a library: kernels run one at a time.
 struct Grid {
   std::vector<Fiber> fibers;
   std::vector<Block> here;
@@ -195,7 +194,7 @@ inline void check_guards(Block& block) {
     if (*p != POISON) grid.failure = "a write beyond the shared memory";
 }
 
-// Let the threads of some blocks, in this order, run until each waits; how many are not done.
+// Let the threads of some blocks, in this order, run until each waits; returns how many have not finished.
 inline size_t pass(const std::vector<unsigned>& order) {
   size_t left = 0;
   for (unsigned i : order) {
@@ -206,8 +205,8 @@ inline size_t pass(const std::vector<unsigned>& order) {
   return left;
 }
 
-// Run the blocks of these numbers at the same time. `group` threads, neighbours, have a turn until they can go no
-// further: as many as there are (which is fair), those of a warp, or those of a block.
+// Run the blocks of these numbers at the same time. Groups of `group` neighbouring threads run in turn until none of
+// them can go on: all threads (which is fair), those of a warp, or those of a block.
 inline void run_blocks(const std::vector<unsigned>& numbers, const std::vector<unsigned>& order, size_t group) {
   for (size_t i = 0; i < numbers.size(); i++) begin(grid.here[i], numbers[i], grid.threads.x);
   for (unsigned i : order) {
@@ -229,7 +228,7 @@ inline void run_blocks(const std::vector<unsigned>& numbers, const std::vector<u
       } while (turns.size() > 1 && here && grid.moved && !grid.failure);
       left += here;
     }
-    if (left && !moved && !grid.looked) grid.failure = "threads wait for others that never come";
+    if (left && !moved && !grid.looked) grid.failure = "a barrier that some threads never reach";
     if (grid.failure) return;
   }
   for (Block& block : grid.here) check_guards(block);
@@ -344,7 +343,7 @@ inline u32 to_bf16(float x) {  // to nearest, ties to even
 
 inline u32 to_bf16(float low, float high) { return to_bf16(high) << 16 | to_bf16(low); }
 
-// sum += a b over a warp: every lane lays down its fragments, then takes what it needs of the others'.
+// sum += a b over a warp: every lane writes its fragments, then reads what it needs of the others.
 template <class ElementOfA, class ElementOfB>
 void multiply_by_warp(float (&sum)[4], const u32 (&a)[4], const u32 (&b)[2], int depth, ElementOfA element_a,
                       ElementOfB element_b) {
