@@ -298,10 +298,11 @@ COMPILE = """
 import json, numpy as np, fastnn, time
 start = time.perf_counter()
 net = fastnn.Network([5, 3], backend="numba", threads=1)
-out = net.predict_proba(np.arange(10, dtype=np.float32).reshape(2, 5) / 10)
+x = np.arange(10, dtype=np.float32).reshape(2, 5) / 10
+out, _ = net.predict_proba(x), net.evaluate(x, [0, 1])
 from fastnn.kernels.numba_cache import compiled_for_c
 from fastnn.step import bind
-stats, functions = bind(net.kernels).forward.stats, [function.cache_hits for function in compiled_for_c.values()]
+stats, functions = bind(net.kernels).evaluate_steps.stats, [function.cache_hits for function in compiled_for_c.values()]
 print(json.dumps([out.tolist(), sum(stats.cache_hits.values()), sum(stats.cache_misses.values()), functions]))
 """
 
