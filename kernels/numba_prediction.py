@@ -41,7 +41,7 @@ def _predict(x, first, last, scale, shift, description, out):
         0
     ]
     layers = carray(pointer_to(description + 8 * _HEADER), (n_layers, _COLUMNS), np.int64)
-    room = carray(pointer_to(scratch), 1, dtype=real)
+    tiles = carray(pointer_to(scratch), 1, dtype=real)
     n_samples, n_outputs = layers[0, 0], layers[n_layers - 1, 1]
     samples = carray(pointer_to(x), (last, n_samples), dtype=source)
     for start in range(first, last, _ROWS):
@@ -60,7 +60,7 @@ def _predict(x, first, last, scale, shift, description, out):
             if rows <= few:
                 _multiply_few(a, W, z)
             else:
-                product(multiply, 1.0, a, False, W, n_in, 0.0, z, (0, rows), (0, n_out), room)
+                product(multiply, 1.0, a, False, W, n_in, 0.0, z, (0, rows), (0, n_out), tiles)
             for i in range(rows):
                 if layers[layer, 3] != 0:
                     b = carray(pointer_to(layers[layer, 3]), n_out, dtype=real)

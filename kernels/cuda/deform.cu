@@ -63,7 +63,7 @@ __device__ void deform(const Source* x, const long long* order, long long ring, 
     const float to_x = (float)(map[0] * across) + (float)(map[1] * down + (w - 1) / 2.0) + bent_x;
     const float to_y = (float)(map[2] * across) + (float)(map[3] * down + (h - 1) / 2.0) + bent_y;
     const float px = fminf(fmaxf(to_x, 0), (float)(w - 1)), py = fminf(fmaxf(to_y, 0), (float)(h - 1));
-    const int left = (int)px, top = (int)py, right = left + 1 < w ? left + 1 : left, bottom = top + 1 < h ? top + 1 : top;
+    const int left = (int)px, right = left + (left + 1 < w), top = (int)py, bottom = top + (top + 1 < h);
     const REAL right_of = (REAL)(px - left), below = (REAL)(py - top);
     const REAL a = (REAL)image[top * w + left], b = (REAL)image[top * w + right];
     const REAL c = (REAL)image[bottom * w + left], d = (REAL)image[bottom * w + right];
