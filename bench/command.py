@@ -17,7 +17,8 @@ __all__ = ["add_options", "run"]
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 NEEDED = ("matplotlib", "jinja2", "psutil")
-PEERS = ("torch", "jax", "sklearn")
+PEERS = ("torch", "jax", "sklearn", "onnxruntime")
+PREDICTION_SHARE = 0.2  # of the time that is left, where other libraries predict, too
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -72,6 +73,8 @@ def measure(options: argparse.Namespace) -> int:
         data = load_dataset(options.dataset)
         level = choose_level(options)
         field = find_field(options.backends, options.peers, threads, level)
+        if options.sections is None and any(entry.kind == "peer" for entry in field.predictors.values()):
+            level = level._replace(sections={**level.sections, "prediction": PREDICTION_SHARE})
     except ValueError as error:
         raise UsageError(error) from error
     folder = check_folder(options.out)

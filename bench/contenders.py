@@ -1,17 +1,18 @@
 """Who is compared by ``fastnn bench``: backends, one of them twice, a plain numpy loop, and other libraries."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
 import fastnn
 from fastnn.backends import READY, available_backends, resolve_backend
+from fastnn.bench import predictors
 from fastnn.bench.levels import LEVELS, Level
-from fastnn.bench.trainers import Make, make_fastnn, make_jax, make_plain_numpy, make_sklearn, make_torch
+from fastnn.bench.trainers import Make, Task, make_fastnn, make_jax, make_plain_numpy, make_sklearn, make_torch
 from fastnn.choices import check_choice
 from fastnn.kernels.codes import PRECISIONS
 
-__all__ = ["AGAIN", "PEERS", "YARDSTICK", "Contender", "Field", "find_field"]
+__all__ = ["AGAIN", "PEERS", "PREDICTORS", "YARDSTICK", "Contender", "Field", "find_field"]
 
 YARDSTICK = "plain numpy loop"
 AGAIN = ", again"
@@ -25,6 +26,11 @@ PEERS: dict[str, dict[str, Make]] = {  # what --peers names: the trainers behind
     },
     "jax": {"JAX scan": make_jax},
     "sklearn": {"scikit-learn": make_sklearn},
+    "onnxruntime": {},
+}
+PREDICTORS = {  # which of them predict, too, on the CPU
+    "onnxruntime": ("ONNX Runtime", predictors.make_onnxruntime),
+    "torch": ("PyTorch", predictors.make_torch),
 }
 ON_CPU_ONLY, ON_DEVICE_ONLY = ("scikit-learn",), ("PyTorch CUDA graph",)
 
@@ -33,7 +39,7 @@ class Contender(NamedTuple):
     """One who is compared; it is sent to another process, so `make` is a function of a module or a partial of one."""
 
     kind: Literal["backend", "control", "yardstick", "peer"]
-    make: Make
+    make: Callable[[Task], Any]  # a `trainers.Loop`, or a function that predicts
     environment: dict[str, str]  # variables of its process
     backend: str | None = None
     precision: str | None = None  # of matrix products; None: that of the case
@@ -50,6 +56,7 @@ class Field(NamedTuple):
     reference: str  # whom the others are compared with
     control: tuple[str, str] | None  # the same one under two names
     skipped: dict[str, str]
+    predictors: dict[str, Contender]  # who is compared in the section prediction
 
     def of(self, *kinds: str) -> dict[str, Contender]:
         return {name: entry for name, entry in self.entries.items() if entry.kind in kinds}
@@ -70,7 +77,8 @@ class Field(NamedTuple):
         entries = {name: entry for name, entry in self.entries.items() if name not in gone}
         reference = self.reference if self.reference in entries else next(iter(entries), "")
         control = self.control if self.control and not gone.intersection(self.control) else None
-        return self._replace(entries=entries, reference=reference, control=control)
+        left = {name: entry for name, entry in self.predictors.items() if name not in gone}
+        return self._replace(entries=entries, reference=reference, control=control, predictors=left)
 
 
 def find_field(backends: str | None, peers: str | None, threads: int, level: Level = LEVELS["quick"]) -> Field:
@@ -114,7 +122,21 @@ def find_field(backends: str | None, peers: str | None, threads: int, level: Lev
                 on_device = functools.partial(make, device=device) if device != "cpu" else make
                 entries[name] = Contender("peer", on_device, _environment(threads, device))
     reference = "numpy" if "numpy" in entries else first
-    return Field(entries, reference, (first, first + AGAIN), skipped)
+    predicting = {} if level.device else _find_predictors(entries, _names(peers), threads)
+    return Field(entries, reference, (first, first + AGAIN), skipped, predicting)
+
+
+def _find_predictors(entries: dict[str, Contender], peers: list[str], threads: int) -> dict[str, Contender]:
+    """Backends in float32, the plain numpy lines, and those of the peers that predict."""
+    found = {}
+    for name, entry in entries.items():
+        if entry.kind == "backend" and entry.backend and not entry.precision:
+            found[name] = entry._replace(make=functools.partial(predictors.make_fastnn, backend=entry.backend))
+        elif entry.kind == "yardstick":
+            found[name] = entry._replace(make=predictors.make_plain_numpy)
+    for name, make in (PREDICTORS[peer] for peer in PREDICTORS if peer in peers):
+        found[name] = Contender("peer", make, _environment(threads))
+    return found
 
 
 def _names(text: str | None) -> list[str]:

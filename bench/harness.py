@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.backends import available_backends
-from fastnn.bench import device, sections
+from fastnn.bench import device, prediction, sections
 from fastnn.bench.contenders import AGAIN, Field
 from fastnn.bench.levels import SECTIONS, Level
 from fastnn.bench.machine import environment
@@ -27,6 +27,7 @@ MEASURE: dict[str, Callable[[sections.Setting, float], Any]] = {
     "roofline": sections.time_kernels,
     "throughput": sections.throughput,
     "crossover": sections.crossover,
+    "prediction": prediction.prediction,
     "agreement": device.agreement,
     "many": device.many,
 }
@@ -124,7 +125,7 @@ def header(name: str, level: Level, field: Field, data: Dataset, threads: int) -
             name: {key: getattr(info, key) for key in ("state", "reason", "remedy", "versions")}
             for name, info in infos.items()
         },
-        "contenders": {name: entry.to_dict() for name, entry in field.entries.items()},
+        "contenders": {name: entry.to_dict() for name, entry in (field.predictors | field.entries).items()},
         "reference": field.reference,
         "control": field.control,
         "skipped": dict(field.skipped),

@@ -9,7 +9,7 @@ from fastnn.kernels.codes import PRECISIONS
 
 __all__ = ["DEEP", "LEVELS", "MIDDLE", "SECTIONS", "SMALL", "Case", "Level", "parse_cases"]
 
-SECTIONS = ("startup", "curves", "accuracy", "roofline", "throughput", "crossover", "agreement", "many")
+SECTIONS = ("startup", "curves", "accuracy", "roofline", "throughput", "crossover", "prediction", "agreement", "many")
 
 
 class Case(NamedTuple):

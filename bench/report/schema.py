@@ -139,6 +139,19 @@ class Startup(TypedDict):
     first_batch_seconds: float | None
 
 
+class Prediction(TypedDict):
+    samples: int  # of a call
+    seconds: dict[str, list[float]]  # of a call: lower quartile, median, upper quartile
+    comparisons: dict[str, Comparison]
+
+
+class Predictions(TypedDict):
+    sizes: list[int]
+    threads: int | None
+    reference: str | None  # of the comparisons
+    rows: list[Prediction]
+
+
 class Agreement(TypedDict):
     backend: str
     precision: str
@@ -201,5 +214,6 @@ class Results(TypedDict):
     curves: Curves
     crossover: Crossover
     startup: list[Startup]
+    prediction: Predictions
     agreement: Agreements
     many: Many

@@ -270,6 +270,24 @@ def memory(entry: Mapping[str, float | None]) -> str:
     return f"{host}\ndevice {formatting.mebibytes(device)}" if device else host
 
 
+def prediction(results: Results) -> Iterator[Item]:
+    """A column for each number of samples: microseconds of a call, and the ratio."""
+    section = results["prediction"]
+    columns = section["rows"]
+    if not columns:
+        return
+    yield (
+        f"Labels of some samples at once by a network {network(section['sizes'])}: medians of the microseconds of a "
+        "call, with quartiles. Samples are float32; on fastnn it is `net.predict`, checks of the input included."
+    )
+    rows = []
+    for name in ordered(results, columns[0]["seconds"]):
+        pairs = [(row["seconds"].get(name), row["comparisons"].get(name)) for row in columns]
+        rows.append([name, *(f"{spread(seconds, 1e6)}\n{ratio(entry)}" for seconds, entry in pairs)])
+    head = ["contender", *(f"{row['samples']:,}" for row in columns)]
+    yield Table(head, rows, f"µs a call, and how many times as fast as {section['reference']} [{INTERVAL}].")
+
+
 # ---- method and gate ------------------------------------------------------------------------------------------------
 
 
@@ -383,6 +401,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Results], Iterator[Item]]]] = {
     "accuracy": ("Accuracy", accuracy),
     "curves": ("Loss curves", curves),
     "crossover": ("Fastest by width and batch size", crossover),
+    "prediction": ("Prediction", prediction),
     "limits": ("Checks on the device", limits),
     "roofline": ("Kernels and roofline", roofline),
     "startup": ("Start-up and memory", startup),

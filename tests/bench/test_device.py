@@ -134,7 +134,7 @@ FAILING = {
 def test_who_fails_in_a_case_is_left_out_of_it_and_the_others_go_on(setting):
     low = SMALL._replace(precision="bf16")
     entries = {name: Contender("peer", make, {}) for name, make in FAILING.items()}
-    field = contenders.Field(entries, "right", None, {})
+    field = contenders.Field(entries, "right", None, {}, {})
     level = LEVEL._replace(cases=(low, SMALL), patience=20.0, launches=2, strict=False)
     setting = setting._replace(field=field, level=level)
     first, second = cases = sections.throughput(setting, soon(0.5))
