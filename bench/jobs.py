@@ -18,6 +18,7 @@ import fastnn
 from fastnn.bench import recipe, reference
 from fastnn.bench.levels import Case
 from fastnn.bench.trainers import LEARNING_RATE, Make, Task
+from fastnn.evaluation import outputs_by_step
 
 GATE_STEPS, GATE_SAMPLES = 2, 4  # mini-batches; mini-batches' worth of samples to choose from
 
@@ -30,7 +31,8 @@ def check(
 ) -> dict[str, float]:
     """A network on a backend against plain numpy in float64: how far off each quantity is, relative to its largest.
 
-    Outputs of a mini-batch, its loss, its gradients, and what each of some steps of plain SGD changes in the weights.
+    Outputs of a mini-batch, by the step and as predictions, its loss, its gradients, and what each of some steps of
+    plain SGD changes in the weights.
     The operands of products are rounded in both alike; a step's reference begins with the weights that the network had,
     as one weight that is rounded the other way would make another network.
     """
@@ -45,7 +47,7 @@ def check(
     network.set_weights(task.weights)
     own_loss, own_gradients = network.gradients(x[:rows], y[:rows])
     errors = {
-        "outputs": off([network.predict_proba(x[:rows])], [outputs]),
+        "outputs": off([outputs_by_step(network, x[:rows]), network.predict_proba(x[:rows])], [outputs, outputs]),
         "loss": off([np.array(own_loss)], [np.array(loss)]),
         "gradients": off(flat(own_gradients), flat(gradients)),
     }

@@ -12,7 +12,7 @@ from fastnn.sparse import is_sparse
 from fastnn.step import bind
 from fastnn.workspace import Workspace
 
-__all__ = ["Evaluator", "outputs", "predictions"]
+__all__ = ["Evaluator", "outputs", "outputs_by_step", "predictions"]
 
 _ROWS = 512  # samples at a time: enough for the matrix product, few enough for the cache
 
@@ -35,15 +35,15 @@ def _forward(network: Model, x: Any) -> Any:
     """Outputs as an array of the backend's if `x` is one of another library on the same device; else of numpy's."""
     predict = network.predictor()
     if predict is None or is_sparse(x):
-        return _forward_by_steps(network, x)
+        return outputs_by_step(network, x)
     samples, scale, _ = read_inputs(network, x)
     result = np.empty((len(samples), network.sizes[-1]), network.dtype)
     predict(samples, scale, network.shift, result)
     return result
 
 
-def _forward_by_steps(network: Model, x: Any) -> Any:
-    """The same by the forward pass of `fastnn.step`."""
+def outputs_by_step(network: Model, x: Any) -> Any:
+    """Outputs by the forward pass of `fastnn.step`: an array of the backend's if `x` is one on the same device."""
     workspace, kernels = Workspace(network, x, UNKNOWN, _ROWS), network.kernels
     data = workspace.data
     shape = data.n_samples, network.sizes[-1]

@@ -210,10 +210,16 @@ class Model:
         return Layers(self._weights, self._biases, tuple(load(one, self.dtype) for one in records), dropout)
 
     def predictor(self) -> Callable[[Any, float, float, Any], None] | None:
-        """``predict(x, scale, shift, out)`` of the backend for this network, kept; None where the step has to do it."""
+        """``predict(x, scale, shift, out)`` of the backend for this network, kept; None where the step has to do it.
+
+        Only a backend's own: a module that has taken functions from another one, and replaced some, predicts by its
+        kernels.
+        """
         settings = self.kernels, self.precision, self.threads
         if self._predictor is None or self._predictor[0] != settings:
             make = getattr(self.kernels, "make_predictor", None)
+            if make and make.__module__ != self.kernels.__name__.replace("_kernels", "_prediction"):
+                make = None
             self._predictor = settings, make and make(self.layers(False), self.dtype, self.precision, self.threads)
         predict: Callable[[Any, float, float, Any], None] | None = self._predictor[1]
         return predict

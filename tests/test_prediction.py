@@ -10,6 +10,7 @@ import pytest
 
 import fastnn
 from fastnn import evaluation
+from fastnn.kernels import numpy_kernels
 from fastnn.kernels.contract import KERNELS
 from fastnn.operations import hidden_activations, output_activations
 
@@ -29,7 +30,7 @@ def samples(n, n_in=33, dtype="float32"):
 
 
 def assert_is_the_step_s(net, x):
-    found, expected = net.predict_proba(x), evaluation._forward_by_steps(net, x)
+    found, expected = net.predict_proba(x), evaluation.outputs_by_step(net, x)
     assert found.dtype == expected.dtype
     assert np.abs(found - expected).max() <= LIMITS[net.dtype.name] * np.abs(expected).max()
 
@@ -141,6 +142,19 @@ def test_a_backend_without_a_predictor_predicts_by_the_step(backend):
     vars(net.kernels).update({name: getattr(own, name) for name in KERNELS})
     assert net.predictor() is None
     np.testing.assert_allclose(net.predict_proba(x), expected, rtol=1e-5)
+
+
+def test_a_backend_made_of_another_predicts_by_its_own_kernels():
+    module = types.ModuleType("made_of_numpy_kernels")
+    vars(module).update(vars(numpy_kernels) | {"__name__": "made_of_numpy_kernels"})  # as a star import does
+
+    def dense(x, W, b, activation, z, a, team):
+        a[...] = 0.25
+
+    module.dense = dense
+    net = network("numpy")
+    net.kernels = module
+    assert (net.predict_proba(samples(5)) == 0.25).all()
 
 
 def test_a_wrong_predictor_is_rejected_by_these_tests(backend):
