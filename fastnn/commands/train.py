@@ -189,3 +189,5 @@ def _print_history(history: History) -> None:
         if history.val_loss:
             row += f"  {history.val_loss[i]:8.5f}  {history.val_accuracy[i]:12.4f}"
         print(f"{row}  {history.seconds[i]:7.3f}{partial}")
+    if history.interrupted and not history.partial:
+        print("interrupted between two epochs")

@@ -20,6 +20,7 @@ import fastnn
 from fastnn.cli import main
 from fastnn.commands.printing import SCHEMA_VERSION
 from fastnn.presets import PRESETS
+from fastnn.runs import Run
 
 
 @pytest.fixture(scope="module")
@@ -237,6 +238,21 @@ def test_ctrl_c_reports_the_epoch_so_far_and_saves(dataset, tmp_path):
     assert "interrupted" in output
     assert "saved to" in output
     assert fastnn.load(target, backend="numpy").sizes == (784, 512, 10)
+
+
+def test_ctrl_c_between_two_epochs_is_said_too(dataset, monkeypatch, capsys):
+    def interrupted(run, number):
+        if number == 1:
+            raise KeyboardInterrupt
+        epoch(run, number)
+
+    epoch = Run._epoch
+    monkeypatch.setattr(Run, "_epoch", interrupted)
+    assert main(["train", "--dataset", dataset, "--layers", "784,8,10", "--backend", "numpy"]) == 130
+    output = capsys.readouterr().out
+    assert "    1  " in output
+    assert "    2  " not in output
+    assert "interrupted between two epochs" in output
 
 
 def test_ctrl_c_before_training_is_130_without_a_traceback(monkeypatch, capsys):
