@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.arguments import check_count
-from fastnn.augmentation import as_augment
+from fastnn.augmentation import Deform, as_augment
 from fastnn.plots.figures import SMALL, ThemeName, dress_tile, find_theme, headline, new_figure
 from fastnn.plots.misclassified import as_pictures
 
@@ -53,8 +53,8 @@ def augmented(
     flat = given.reshape(len(given), -1)
     rows = [as_pictures(given)]
     for epoch in range(versions):
-        if hasattr(change, "ranges"):
-            changed = change(flat, epoch=epoch)  # type: ignore[call-arg]  # a Deform
+        if isinstance(change, Deform):
+            changed = change(flat, epoch=epoch)
         else:
             changed = change(flat.copy(), np.random.default_rng(epoch))
         rows.append(as_pictures(np.asarray(changed).reshape(given.shape)))
