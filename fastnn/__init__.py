@@ -13,6 +13,7 @@ from fastnn.callbacks import (
     ReduceLROnPlateau,
     TensorBoard,
 )
+from fastnn.committees import committee
 from fastnn.errors import (
     BackendError,
     DataError,
@@ -67,6 +68,7 @@ __all__ = [
     "TensorBoard",
     "__version__",
     "available_backends",
+    "committee",
     "datasets",
     "load",
     "plots",

@@ -124,6 +124,7 @@ def _option(name: str) -> str:
 def _read_space(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     """Hyperparameters with several values, and those with one; the preset's among these."""
     preset = read_preset(options.preset)
+    preset.pop("networks", None)  # settings are compared by single networks
     if "layers" in preset:
         preset["width"] = "-".join(map(str, preset.pop("layers")[1:-1]))
     given = {name: _read_values(name, text) for name in _OPTIONS if (text := getattr(options, name)) is not None}

@@ -2,8 +2,9 @@
 
 import argparse
 import dataclasses
-import os
+import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from fastnn import datasets
@@ -21,9 +22,11 @@ from fastnn.commands.options import (
     parse_layers,
     read_preset,
 )
+from fastnn.committees import committee
 from fastnn.datasets.holding_out import hold_out
 from fastnn.errors import DivergedError
 from fastnn.history import History
+from fastnn.many import train_many
 from fastnn.network import Network
 from fastnn.operations import OPTIMIZERS, Optimizer, check_loss
 from fastnn.plots import Live
@@ -41,6 +44,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--validation", type=float, metavar="X", help="share of the training samples that is held out")
     parser.add_argument("--layers", metavar="N,N,...", help="features, hidden units, classes; default: 784,128,10")
     add_hyperparameters(parser)
+    words = "train so many, with seeds from --seed on, and join them to one that decides by their mean; default: 1"
+    parser.add_argument("--networks", type=int, metavar="N", help=words)
     parser.add_argument("--seed", type=int, metavar="N", help="of weights, sample order and dropout; default: 0")
     parser.add_argument(
         "--patience", type=int, metavar="N", help="stop after N epochs without a better validation loss"
@@ -58,9 +63,9 @@ def run(options: argparse.Namespace) -> int:
     """``fastnn train``."""
     settings = _settings(options)
     with usage():
-        network = _make_network(settings, options)
+        networks = _make_networks(settings, options)
         optimizer = _make_optimizer(settings)
-        loss = check_loss(settings["loss"], network.output)
+        loss = check_loss(settings["loss"], networks[0].output)
         fit: dict[str, Any] = {
             "epochs": check_count("epochs", settings["epochs"], least=0),
             "batch_size": check_count("batch_size", settings["batch_size"]),
@@ -68,17 +73,24 @@ def run(options: argparse.Namespace) -> int:
             "optimizer": optimizer,
             "schedule": as_schedule(settings["schedule"]),
             "augment": as_augment(settings["augment"]),
-            "callbacks": _make_callbacks(settings, options),
-            "resume": _checkpoint(options),
         }
+        numbers = range(1, len(networks) + 1)
+        each = [
+            {
+                "callbacks": _make_callbacks(settings, options, i),
+                "resume": _checkpoint(options, settings["networks"], i),
+            }
+            for i in numbers
+        ]
     if options.save:
         check_writable(options.save)
     dataset = load_dataset(settings["dataset"])
     training, validation = _split(dataset, settings)
     if not options.json:
         printing.print_dataset(dataset)
-        print(f"network   {network!r}")
-        printing.print_backend(network.backend_choice, f"; {printing.plural(network.threads, 'thread')}")
+        print(f"network   {f'{len(networks)} times ' if len(networks) > 1 else ''}{networks[0]!r}")
+        threads = printing.plural(networks[0].threads, "thread")
+        printing.print_backend(networks[0].backend_choice, f"; {threads}")
         epochs, batches = printing.plural(fit["epochs"], "epoch"), f"batches of {fit['batch_size']}"
         augment = f", {settings['augment']}" if settings["augment"] else ""
         schedule = f"schedule {settings['schedule']}"
@@ -86,38 +98,63 @@ def run(options: argparse.Namespace) -> int:
     interrupted = False
     try:
         with usage():
-            network.fit(*training, validation_data=validation, **fit)
+            _train(networks, training, each, threads=options.threads, validation_data=validation, **fit)
     except KeyboardInterrupt:
         interrupted = True
     except DivergedError:
-        if network.history and network.history.epochs:
-            if options.save:
-                network.save(options.save)
+        if any(network.history and network.history.epochs for network in networks):
+            if options.save and len(networks) == 1:
+                networks[0].save(options.save)
             if not options.json:
-                _print_history(network.history)
+                _print_histories(networks)
         raise
-    result = None if interrupted else network.evaluate(dataset.x_test, dataset.y_test, loss=loss)
-    if options.save:
-        network.save(options.save)
-    assert network.history is not None
+    result, alone, saved = None, [None] * len(networks), options.save
+    if not interrupted:
+        network = committee(networks) if len(networks) > 1 else networks[0]
+        result = network.evaluate(dataset.x_test, dataset.y_test, loss=loss)
+        alone = [one.evaluate(dataset.x_test, dataset.y_test, loss=loss) for one in networks if len(networks) > 1]
+    elif len(networks) == 1:
+        network = networks[0]
+    else:
+        saved = None  # a committee of networks that are not done would be none that anybody asked for
+    if saved:
+        network.save(saved)
     if options.json:
         content = {
             "dataset": printing.dataset_json(dataset),
-            "backend": printing.backend_json(network),
+            "backend": printing.backend_json(networks[0]),
             "settings": settings | {"loss": loss, "optimizer": {"name": type(optimizer).__name__} | vars(optimizer)},
-            "history": network.history.to_dict(),
+            **_histories_json(networks, alone),
         }
-        printing.print_json("train", content | printing.result_json(result) | {"saved": options.save})
+        printing.print_json("train", content | printing.result_json(result) | {"saved": saved})
     else:
-        _print_history(network.history)
-        printing.print_result(result, options.save)
+        _print_histories(networks, alone)
+        printing.print_result(result, saved)
     return INTERRUPTED if interrupted else 0
+
+
+def _train(
+    networks: Sequence[Network],
+    training: Sequence[Any],
+    each: Sequence[dict[str, Any]],
+    *,
+    threads: int | None,
+    **fit: Any,
+) -> None:
+    """Train one, or several side by side."""
+    if len(networks) == 1:
+        networks[0].fit(*training, **fit, **each[0])
+        return
+    histories = train_many(networks, *training, each=each, threads=threads, **fit)
+    diverged = [str(number) for number, history in enumerate(histories, start=1) if history.diverged]
+    if diverged:
+        raise DivergedError(f"of {len(networks)} networks these diverged: {', '.join(diverged)}. Lower --learning-rate")
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
     """Defaults, changed by the checkpoint that is gone on with, by the preset, by what was given."""
     with usage():
-        checkpoint = _checkpoint(options)
+        checkpoint = _checkpoint(options, 1) or _checkpoint(options, 2)
         before = load_state(checkpoint).notes if checkpoint else {}
         if checkpoint and not before:
             raise UsageError(
@@ -129,15 +166,25 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         return DEFAULTS | before | read_preset(options.preset) | given
 
 
-def _checkpoint(options: argparse.Namespace) -> str | None:
+def _checkpoint(options: argparse.Namespace, networks: int, number: int = 1) -> str | None:
     """The file to go on with: the first of many calls with the same options finds none."""
     if options.resume and not options.checkpoint:
         raise UsageError("--resume needs --checkpoint FILE: the file to go on with")
-    return options.checkpoint if options.resume and os.path.exists(options.checkpoint) else None
+    if not options.resume:
+        return None
+    path = _own(options.checkpoint, networks, number)
+    return path if Path(path).exists() else None
 
 
-def _make_callbacks(settings: dict[str, Any], options: argparse.Namespace) -> list[Callback]:
+def _own(path: str, networks: int, number: int) -> str:
+    """Where one of several networks writes to: run-1.safetensors beside run-2.safetensors."""
+    whole = Path(path)
+    return path if networks == 1 else str(whole.with_name(f"{whole.stem}-{number}{whole.suffix}"))
+
+
+def _make_callbacks(settings: dict[str, Any], options: argparse.Namespace, number: int) -> list[Callback]:
     callbacks: list[Callback] = []
+    n = settings["networks"]
     if not 0 <= check_finite("--validation", settings["validation"]) < 1:
         raise ValueError(f"--validation must be at least 0 and less than 1, got {settings['validation']}")
     if settings["patience"] is not None:
@@ -145,13 +192,15 @@ def _make_callbacks(settings: dict[str, Any], options: argparse.Namespace) -> li
             raise ValueError("--patience needs --validation: the share of the training samples to hold out")
         callbacks.append(EarlyStopping("val_loss", settings["patience"]))
     if options.live:
+        if n > 1:
+            raise ValueError(f"--live draws the curves of one network, here are {n}: use --tensorboard or --log")
         callbacks.append(Live())
     if options.log:
-        callbacks.append(CSVLog(options.log))
+        callbacks.append(CSVLog(_own(options.log, n, number)))
     if options.tensorboard:
-        callbacks.append(TensorBoard(options.tensorboard))
+        callbacks.append(TensorBoard(_own(options.tensorboard, n, number)))
     if options.checkpoint:
-        callbacks.append(Checkpoint(options.checkpoint, notes=settings))
+        callbacks.append(Checkpoint(_own(options.checkpoint, n, number), notes=settings))
     return callbacks
 
 
@@ -164,10 +213,13 @@ def _split(dataset: datasets.Dataset, settings: dict[str, Any]) -> tuple[Sequenc
     return training, tuple(held_out)
 
 
-def _make_network(settings: dict[str, Any], options: argparse.Namespace) -> Network:
-    names = ("hidden", "output", "bias", "init", "dropout", "dtype", "seed", "scale", "shift")
+def _make_networks(settings: dict[str, Any], options: argparse.Namespace) -> list[Network]:
+    """As many as the settings say, with seeds one after the other."""
+    names = ("hidden", "output", "bias", "init", "dropout", "dtype", "scale", "shift")
     own = {name: getattr(options, name) for name in ("backend", "threads", "precision")}
-    return Network(settings["layers"], **own, **{name: settings[name] for name in names})
+    own |= {name: settings[name] for name in names}
+    seeds = [settings["seed"] + i for i in range(check_count("networks", settings["networks"]))]
+    return [Network(settings["layers"], seed=seed, **own) for seed in seeds]
 
 
 def _make_optimizer(settings: dict[str, Any]) -> Optimizer:
@@ -178,6 +230,30 @@ def _make_optimizer(settings: dict[str, Any]) -> Optimizer:
     if unknown:
         raise ValueError(f"{settings['optimizer']} takes no {' or '.join(unknown)}")
     return dataclasses.replace(optimizer, **given)  # type: ignore[type-var]  # every optimizer is a dataclass
+
+
+def _histories_json(networks: Sequence[Network], results: Sequence[printing.Result]) -> dict[str, Any]:
+    """The history of one network; of several, of each with what it is worth alone."""
+    histories = [network.history.to_dict() if network.history else None for network in networks]
+    if len(networks) == 1:
+        return {"history": histories[0]}
+    rows = zip(networks, histories, results, strict=True)
+    members = [{"seed": one.seed, "history": history, **printing.result_json(result)} for one, history, result in rows]
+    return {"networks": members}
+
+
+def _print_histories(networks: Sequence[Network], results: Sequence[printing.Result] = ()) -> None:
+    """Epoch by epoch, or of several networks the last epoch of each."""
+    if len(networks) == 1:
+        assert networks[0].history is not None
+        return _print_history(networks[0].history)
+    print("\nnetwork  seed  epochs      loss  accuracy  seconds  test accuracy")
+    for i, network in enumerate(networks):
+        history, result = network.history or History(), results[i] if results else None
+        loss, accuracy = history.loss[-1:] or [math.nan], history.accuracy[-1:] or [math.nan]
+        row = f"{i + 1:7d}  {network.seed:4d}  {history.epochs:6d}  {loss[0]:8.5f}  {accuracy[0]:8.4f}"
+        shown = f"  {100 * result['accuracy']:11.2f} %" if result else "  interrupted" if history.interrupted else ""
+        print(f"{row}  {sum(history.seconds):7.1f}{shown}")
 
 
 def _print_history(history: History) -> None:

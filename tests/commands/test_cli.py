@@ -513,3 +513,45 @@ def test_preset_seed_repeats_the_original_s_accuracy_with_one_history_on_both_ba
     assert all(0.882 <= result["test_accuracy"] <= 0.892 for result in results)
     histories = [result["history"]["loss"] for result in results]
     np.testing.assert_allclose(histories[0], histories[1], rtol=1e-3)
+
+
+def test_several_networks_become_one(quick, capsys, tmp_path):
+    target = tmp_path / "committee"
+    assert main([*quick, "--networks", "2", "--seed", "3", "--json", "--save", str(target)]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [member["seed"] for member in result["networks"]] == [3, 4]
+    assert all(len(member["history"]["loss"]) == 2 for member in result["networks"])
+    assert 0.5 < result["test_accuracy"] <= 1
+    assert fastnn.load(target, backend="numpy").sizes == (784, 32, 10)
+    assert main([*quick, "--networks", "2"]) == 0
+    assert "test accuracy" in capsys.readouterr().out
+
+
+def test_several_networks_go_on_from_their_checkpoints(quick, tmp_path):
+    whole, checkpoint, target = tmp_path / "whole", tmp_path / "run.safetensors", tmp_path / "committee"
+    assert main([*quick, "--networks", "2", "--epochs", "4", "--schedule", "cosine", "--save", str(whole)]) == 0
+    options = ["--networks", "2", "--epochs", "4", "--schedule", "cosine", "--checkpoint", str(checkpoint)]
+    seen = []
+
+    def stop(run, number):
+        seen.append(number)
+        if number == 2:
+            raise KeyboardInterrupt
+        return epoch(run, number)
+
+    epoch = Run._epoch
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "_epoch", stop)
+        assert main([*quick, *options, "--save", str(target)]) == 130
+    assert not target.exists()
+    assert (
+        main([*quick[:3], "--checkpoint", str(checkpoint), "--resume", "--backend", "numpy", "--save", str(target)])
+        == 0
+    )
+    mine, other = fastnn.load(target, backend="numpy"), fastnn.load(whole, backend="numpy")
+    assert np.array_equal(mine.parameters, other.parameters)
+
+
+def test_curves_are_drawn_of_one_network_only(quick, capsys):
+    assert main([*quick, "--networks", "2", "--live"]) == 2
+    assert "one network" in capsys.readouterr().err
