@@ -41,6 +41,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cases", metavar="N-N-N:ROWS,...", help="networks and batch sizes, as 784-128-10:64[:bf16]")
     parser.add_argument("--sections", metavar="NAME,...", help=f"what to measure, of {', '.join(SECTIONS)}")
+    words = "the recipe of `fastnn train` whose time to an accuracy is measured; default: quick"
+    parser.add_argument("--preset", metavar="NAME", help=words)
     parser.add_argument("--budget", type=float, metavar="SECONDS", help="for all of it; default: the level's")
     parser.add_argument("--dataset", default="auto", help=f"{', '.join(DATASETS)}; default: auto")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads; default: FASTNN_NUM_THREADS, or all")
@@ -93,9 +95,13 @@ def measure(options: argparse.Namespace) -> int:
 def choose_level(options: argparse.Namespace) -> Level:
     """The level with what other options change of it."""
     from fastnn.arguments import check_finite
+    from fastnn.bench.recipe import read_recipe
     from fastnn.choices import check_choice
 
     level = LEVELS[options.level]
+    if options.preset is not None:
+        read_recipe(options.preset)  # says what is wrong with it
+        level = level._replace(preset=options.preset)
     if options.cases is not None:
         level = level._replace(cases=parse_cases(options.cases))
     if options.sections is not None:
@@ -109,7 +115,7 @@ def choose_level(options: argparse.Namespace) -> Level:
 def typed(options: argparse.Namespace) -> str:
     """The command, to do it again."""
     words = ["fastnn", "bench", options.level]
-    for name in ("backends", "peers", "cases", "sections", "budget", "dataset", "threads"):
+    for name in ("backends", "peers", "cases", "sections", "preset", "budget", "dataset", "threads"):
         value = getattr(options, name)
         if value not in (None, "auto"):
             words += [f"--{name}", shlex.quote(str(value))]

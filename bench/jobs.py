@@ -233,14 +233,15 @@ def train_recipe(
     seed: int,
     threads: int,
     dataset: str,
+    preset: str,
     periods: int = 1,
     goal: float | None = None,
 ) -> dict[str, Any]:
-    """Train by the recipe, looking at the test data after each epoch; that takes no part in the seconds.
+    """Train by the recipe of a preset, looking at the test data after each epoch; that takes no part in the seconds.
 
     With several periods it begins again and goes on until the goal, after a training that is not counted.
     """
-    data, options = load(dataset), {"precision": precision, "threads": threads}
+    data, options = load(dataset), {"precision": precision, "threads": threads, "preset": preset}
     for _ in range(1 if periods == 1 else 2):
         history = recipe.train(seed, backend, data, periods=periods, goal=goal, **options).history
     assert history is not None
@@ -254,6 +255,13 @@ def train_recipe(
         "peak_memory": host_peak(),
         "device_memory": device_peak(),
     }
+
+
+def train_recipe_by_torch(kept: dict[str, Any], seed: int, threads: int, dataset: str, preset: str) -> dict[str, Any]:
+    """The same by PyTorch."""
+    from fastnn.bench import torch_recipe
+
+    return torch_recipe.train(seed, load(dataset), threads, recipe.read_recipe(preset)) | {"peak_memory": host_peak()}
 
 
 def train_epochs(

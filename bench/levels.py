@@ -43,6 +43,7 @@ class Level(NamedTuple):
     backends: str | None = None  # where none are asked for; None: all that are ready
     peers: str | None = None
     strict: bool = False  # what finds no time left is not measured at all; else each is measured a little
+    preset: str = "quick"  # the recipe of the trainings to an accuracy
     patience: float = 600.0  # seconds that a contender may take to get ready for a case
 
 

@@ -1,4 +1,4 @@
-"""The recipe by which accuracy is compared: that of ``fastnn train --preset quick``."""
+"""The recipe by which accuracy is compared: that of ``fastnn train --preset NAME``, by default quick."""
 
 import dataclasses
 import functools
@@ -7,38 +7,63 @@ from typing import Any
 import numpy as np
 
 import fastnn
+from fastnn.augmentation import as_augment
+from fastnn.choices import check_choice
 from fastnn.datasets import Dataset
 from fastnn.operations import OPTIMIZERS, Optimizer
 from fastnn.presets import DEFAULTS, PRESETS
 from fastnn.schedules import Schedule, as_schedule
 
-RECIPE: dict[str, Any] = DEFAULTS | PRESETS["quick"]
+QUICK = "quick"
 
 
-def make_network(seed: int, backend: str, **options: Any) -> fastnn.Network:
+def read_recipe(preset: str) -> dict[str, Any]:
+    """All settings of a preset.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name, or it is of several networks.
+    """
+    recipe: dict[str, Any] = DEFAULTS | PRESETS[check_choice("preset", preset, PRESETS)]
+    if recipe["networks"] > 1:
+        raise ValueError(f"preset {preset!r} trains {recipe['networks']} networks: the bench compares one with one")
+    return recipe
+
+
+def make_network(recipe: dict[str, Any], seed: int, backend: str, **options: Any) -> fastnn.Network:
     """Untrained."""
     names = ("hidden", "output", "bias", "init", "dropout", "dtype", "scale", "shift")
     return fastnn.Network(
-        RECIPE["layers"], seed=seed, backend=backend, **{name: RECIPE[name] for name in names}, **options
+        recipe["layers"], seed=seed, backend=backend, **{name: recipe[name] for name in names}, **options
     )
 
 
 def train(
-    seed: int, backend: str, data: Dataset, *, periods: int = 1, goal: float | None = None, **options: Any
+    seed: int,
+    backend: str,
+    data: Dataset,
+    *,
+    preset: str = QUICK,
+    periods: int = 1,
+    goal: float | None = None,
+    **options: Any,
 ) -> fastnn.Network:
     """A network that has been trained by the recipe, so many times over, or until it has the goal's test accuracy.
 
     It looks at the test data after each epoch.
     """
-    network = make_network(seed, backend, **options)
+    recipe = read_recipe(preset)
+    network = make_network(recipe, seed, backend, **options)
     network.fit(
         data.x_train,
         data.y_train,
-        epochs=periods * RECIPE["epochs"],
-        batch_size=RECIPE["batch_size"],
-        loss=RECIPE["loss"],
-        optimizer=make_optimizer(),
-        schedule=functools.partial(repeat, as_schedule(RECIPE["schedule"]), RECIPE["epochs"]),
+        epochs=periods * recipe["epochs"],
+        batch_size=recipe["batch_size"],
+        loss=recipe["loss"],
+        optimizer=make_optimizer(recipe),
+        schedule=functools.partial(repeat, as_schedule(recipe["schedule"]), recipe["epochs"]),
+        augment=as_augment(recipe["augment"]),
         validation_data=(data.x_test, data.y_test),
         callbacks=[lambda _, history: goal is not None and reaches(history.val_accuracy[-1], goal)],
         verbose=False,
@@ -56,7 +81,7 @@ def repeat(schedule: Schedule, epochs: int, steps: np.ndarray, steps_per_epoch: 
     return schedule(steps % period, steps_per_epoch, period)
 
 
-def make_optimizer() -> Optimizer:
-    kind = OPTIMIZERS[RECIPE["optimizer"]]
+def make_optimizer(recipe: dict[str, Any]) -> Optimizer:
+    kind = OPTIMIZERS[recipe["optimizer"]]
     names = [field.name for field in dataclasses.fields(kind)]
-    return kind(**{name: RECIPE[name] for name in names if RECIPE.get(name) is not None})
+    return kind(**{name: recipe[name] for name in names if recipe.get(name) is not None})

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fastnn.bench import jobs, startup, verdicts
 from fastnn.bench.contenders import Contender, Field
 from fastnn.bench.levels import Case, Level
-from fastnn.bench.recipe import RECIPE, reaches
+from fastnn.bench.recipe import QUICK, reaches, read_recipe
 from fastnn.bench.trainers import LEARNING_RATE, Task, make_fastnn, make_task, orders
 from fastnn.bench.workers import Crew, RefusalError, WorkerError
 from fastnn.datasets import Dataset
@@ -37,7 +37,8 @@ GATE: dict[str | None, dict[str, float]] = {
 # in the lower quartile (tf32 and bf16 by 2e-3). Who begins with other weights or another rate is off from the start.
 FIRST, FIRST_TOLERANCE = 20, {None: 1e-4, "tf32": 5e-3, "bf16": 5e-3}
 CURVE_TOLERANCE, EXACT_CURVE_TOLERANCE = 1e-2, 1e-8  # of a mini-batch's loss in float32, in float64; relative
-GOALS = (0.97, 0.98)
+GOALS, FAR_GOALS = (0.97, 0.98), (0.97, 0.98, 0.99, 0.994)  # of the preset quick, of longer ones
+RECIPE_PEERS = ("PyTorch eager",)  # who trains by a recipe, too, on the CPU
 GOAL_SECONDS = 0.050  # of training on a device until the last of the goals, the median of the seeds
 LEAST_SECONDS = 0.05  # of a sample
 LEAST_ROUNDS = 2  # of a launch, however little time there is
@@ -485,44 +486,58 @@ def curves(setting: Setting, end: float) -> dict[str, Any]:
 
 def accuracy(setting: Setting, end: float) -> dict[str, Any]:
     """Training by the recipe to its end, or on a device to the goal, seed by seed, each in a fresh process."""
-    entries, level, runs = setting.field.backends(), setting.level, []
-    goal = GOALS[-1] if level.device else None
+    level, runs = setting.level, []
+    entries = setting.field.backends()
+    if not level.device:
+        entries |= {name: entry for name, entry in setting.field.of("peer").items() if name in RECIPE_PEERS}
+    goals = GOALS if level.preset == QUICK else FAR_GOALS
+    goal = goals[-1] if level.device else None
     for seed in range(level.seeds):
         for name in setting.shuffled(entries):
             if setting.is_over(end):
                 continue
             entry = entries[name]
             with setting.crew({name: entry}) as workers:
-                asked = (entry.backend, entry.precision, seed, setting.threads, setting.dataset, level.periods, goal)
-                if run := attempt(workers, name, jobs.train_recipe, *asked):
+                settings = (seed, setting.threads, setting.dataset, level.preset)
+                asked: tuple[Any, ...] = (jobs.train_recipe_by_torch, *settings)
+                if entry.kind == "backend":
+                    asked = (jobs.train_recipe, entry.backend, entry.precision, *settings, level.periods, goal)
+                if run := attempt(workers, name, *asked):
                     runs.append({"contender": name, **run})
             setting.tick("accuracy")
-    recipe = {name: value for name, value in RECIPE.items() if value is not None}
-    shown = {name: summarize_runs([run for run in runs if run["contender"] == name]) for name in entries}
+    recipe = {name: value for name, value in read_recipe(level.preset).items() if value is not None}
+    shown = {name: summarize_runs([run for run in runs if run["contender"] == name], goals) for name in entries}
     summary = {name: row for name, row in shown.items() if row}
     checks = judge_seconds(setting, summary)
-    return {"recipe": recipe, "goals": list(GOALS), "runs": runs, "summary": summary, "checks": checks}
+    return {"recipe": recipe, "goals": list(goals), "runs": runs, "summary": summary, "checks": checks}
 
 
 def judge_seconds(setting: Setting, summary: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """On a device the median of the seeds' seconds to the last goal has a limit, which is for MNIST."""
-    if not setting.level.device or setting.data is None or setting.data.name != "mnist":
+    if (
+        not setting.level.device
+        or setting.level.preset != QUICK
+        or setting.data is None
+        or setting.data.name != "mnist"
+    ):
         return []
     rows = []
     for name, row in summary.items():
         if setting.field.backends()[name].backend == TIMED:
             reached = row["seconds_to"][f"{GOALS[-1]:g}"]
             took = reached[1] if reached else float("nan")
-            rows.append(gate_row(name, RECIPE["layers"], "seconds of training to the goal", took, GOAL_SECONDS))
+            rows.append(
+                gate_row(name, read_recipe(QUICK)["layers"], "seconds of training to the goal", took, GOAL_SECONDS)
+            )
     return rows
 
 
-def summarize_runs(runs: list[dict[str, Any]]) -> dict[str, Any] | None:
+def summarize_runs(runs: list[dict[str, Any]], goals: Sequence[float] = GOALS) -> dict[str, Any] | None:
     if not runs:
         return None
     last = [run["accuracy"][-1] for run in runs]
     spread = statistics.stdev(last) if len(last) > 1 else 0.0
-    times = {f"{goal:g}": [seconds_to(run, goal) for run in runs] for goal in GOALS}
+    times = {f"{goal:g}": [seconds_to(run, goal) for run in runs] for goal in goals}
     return {
         "accuracy": [statistics.mean(last), spread, min(last), max(last)],
         "seconds_to": {g: None if None in each else list(verdicts.quartiles(each)) for g, each in times.items()},
