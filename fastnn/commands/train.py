@@ -108,7 +108,8 @@ def run(options: argparse.Namespace) -> int:
             if not options.json:
                 _print_histories(networks)
         raise
-    result, alone, saved = None, [None] * len(networks), options.save
+    result, saved = None, options.save
+    alone: list[printing.Result] = [None] * len(networks)
     if not interrupted:
         network = committee(networks) if len(networks) > 1 else networks[0]
         result = network.evaluate(dataset.x_test, dataset.y_test, loss=loss)
@@ -142,10 +143,11 @@ def _train(
     **fit: Any,
 ) -> None:
     """Train one, or several side by side."""
+    x, y = training
     if len(networks) == 1:
-        networks[0].fit(*training, **fit, **each[0])
+        networks[0].fit(x, y, **fit | each[0])
         return
-    histories = train_many(networks, *training, each=each, threads=threads, **fit)
+    histories = train_many(networks, x, y, each=each, threads=threads, **fit)
     diverged = [str(number) for number, history in enumerate(histories, start=1) if history.diverged]
     if diverged:
         raise DivergedError(f"of {len(networks)} networks these diverged: {', '.join(diverged)}. Lower --learning-rate")
