@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fastnn.bench.report.formatting import network, percent, ratio
-from fastnn.bench.report.plots import throughput
+from fastnn.bench.report import plots
+from fastnn.bench.report.formatting import network, number, percent, ratio
 from fastnn.bench.report.results import controls, ordered, read_results
 from fastnn.bench.report.schema import Results
 from fastnn.bench.report.sections import Bullets, Item, Table
@@ -21,7 +21,7 @@ from fastnn.cli import exit_code
 from fastnn.plots.figures import THEMES, save_figure
 
 FOLDER = Path(__file__).resolve().parent.parent  # of a clone
-BLOCK = re.compile(r"(<!-- figures: (\S+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (figures|accuracy): (\S+) -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
 
 
 def figures(results: Results) -> Iterator[Item]:
@@ -53,12 +53,36 @@ def figures(results: Results) -> Iterator[Item]:
         yield Bullets(lines)
 
 
+def times_to_accuracy(results: Results) -> Iterator[Item]:
+    """A row for each contender: seconds to each goal."""
+    environment, section = results["environment"], results["accuracy"]
+    yield (
+        f"Measured by `{results['command']}` on {str(environment['date'])[:10]}: {environment['cpu']}, "
+        f"{environment['threads']} threads. Seconds are those of training alone, the median of the seeds, to the end "
+        "of the epoch that reached the accuracy; a dash where not all seeds did."
+    )
+    rows = []
+    for name in ordered(results, section["summary"]):
+        entry = section["summary"][name]
+        mean, _, least, most = (percent(value, 2) for value in entry["accuracy"])
+        reached = (entry["seconds_to"].get(str(goal)) for goal in section["goals"])
+        times = [number(quartiles[1]) if quartiles else "-" for quartiles in reached]
+        last = [run["seconds"][-1] for run in section["runs"] if run["contender"] == name]
+        whole = number(sorted(last)[len(last) // 2])
+        rows.append([name, *times, whole, f"{mean} ({least.removesuffix(' %')} to {most}, {entry['n']} seeds)"])
+    goals = [f"s to {100 * goal:g} %" for goal in section["goals"]]
+    yield Table(["contender", *goals, "s, the whole run", "test accuracy at the end"], rows)
+
+
+KINDS = {"figures": (figures, plots.throughput, "throughput"), "accuracy": (times_to_accuracy, plots.accuracy, "time")}
+
+
 def renew(text: str) -> str:
     """README's text with the figures that its files of results give."""
 
     def block(match: re.Match[str]) -> str:
-        items = list(figures(read_results(FOLDER / match[2])))
-        return f"{match[1]}{template('items.md').render(items=items).rstrip()}\n{match[3]}"
+        items = list(KINDS[match[2]][0](read_results(FOLDER / match[3])))
+        return f"{match[1]}{template('items.md').render(items=items).rstrip()}\n{match[4]}"
 
     return BLOCK.sub(block, text)
 
@@ -79,11 +103,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def draw(text: str) -> None:
-    """The speeds of README's results as a picture, light and dark."""
+    """Each of README's results as a picture, light and dark."""
     for match in BLOCK.finditer(text):
+        _, plot, name = KINDS[match[2]]
         for theme in THEMES.values():
-            if figure := throughput(read_results(FOLDER / match[2]), theme):
-                save_figure(figure, FOLDER / ".pictures" / f"throughput-{theme.name}.svg")
+            if figure := plot(read_results(FOLDER / match[3]), theme):
+                save_figure(figure, FOLDER / ".pictures" / f"{name}-{theme.name}.svg")
 
 
 if __name__ == "__main__":
