@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from fastnn.commands.options import (
     read_preset,
 )
 from fastnn.committees import committee
+from fastnn.console import say
 from fastnn.datasets.holding_out import hold_out
 from fastnn.errors import DivergedError
 from fastnn.history import History
@@ -116,8 +116,9 @@ def run(options: argparse.Namespace) -> int:
         alone = [one.evaluate(dataset.x_test, dataset.y_test, loss=loss) for one in networks if len(networks) > 1]
     elif len(networks) == 1:
         network = networks[0]
-    else:
-        saved = None  # a committee of networks that are not done would be none that anybody asked for
+    elif saved:
+        saved = None
+        say("not saved: these networks are not trained to their end. --checkpoint FILE and --resume go on with them")
     if saved:
         network.save(saved)
     if options.json:
@@ -251,8 +252,11 @@ def _print_histories(networks: Sequence[Network], results: Sequence[printing.Res
         return _print_history(networks[0].history)
     print("\nnetwork  seed  epochs      loss  accuracy  seconds  test accuracy")
     for i, network in enumerate(networks):
-        history, result = network.history or History(), results[i] if results else None
-        loss, accuracy = history.loss[-1:] or [math.nan], history.accuracy[-1:] or [math.nan]
+        history, result = network.history, results[i] if results else None
+        if history is None or not history.epochs:
+            print(f"{i + 1:7d}  {network.seed:4d}  not begun")
+            continue
+        loss, accuracy = history.loss[-1:], history.accuracy[-1:]
         row = f"{i + 1:7d}  {network.seed:4d}  {history.epochs:6d}  {loss[0]:8.5f}  {accuracy[0]:8.4f}"
         shown = f"  {100 * result['accuracy']:11.2f} %" if result else "  interrupted" if history.interrupted else ""
         print(f"{row}  {sum(history.seconds):7.1f}{shown}")

@@ -528,7 +528,7 @@ def test_several_networks_become_one(quick, dataset, capsys, tmp_path):
     assert "test accuracy" in capsys.readouterr().out
 
 
-def test_several_networks_go_on_from_their_checkpoints(quick, tmp_path):
+def test_several_networks_go_on_from_their_checkpoints(quick, capsys, tmp_path):
     whole, checkpoint, target = tmp_path / "whole", tmp_path / "run.safetensors", tmp_path / "committee"
     assert main([*quick, "--networks", "2", "--epochs", "4", "--schedule", "cosine", "--save", str(whole)]) == 0
     options = ["--networks", "2", "--epochs", "4", "--schedule", "cosine", "--checkpoint", str(checkpoint)]
@@ -545,6 +545,7 @@ def test_several_networks_go_on_from_their_checkpoints(quick, tmp_path):
         patch.setattr(Run, "_epoch", stop)
         assert main([*quick, *options, "--save", str(target)]) == 130
     assert not target.exists()
+    assert "not saved" in capsys.readouterr().err
     assert (
         main([*quick[:3], "--checkpoint", str(checkpoint), "--resume", "--backend", "numpy", "--save", str(target)])
         == 0
