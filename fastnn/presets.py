@@ -79,5 +79,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # A committee of four networks of `accurate`. On the same held-out images five of them, each trained on the other
     # 50,000 in float32, made 61, 61, 54, 56 and 61 errors in 10,000, the committees of the first two to five of them
     # 52, 46, 49 and 49. Outputs averaged after the softmax, instead of before it, would make 53, 48, 46 and 48.
+    # Trained on all 60,000, seeds from 0, 4 and 8 on, committees reach 99.56, 99.52 and 99.50 %, their twelve members
+    # 99.45 % on average, 99.39 to 99.59.
     "best": _ACCURATE | {"networks": 4},
 }
