@@ -69,7 +69,8 @@ def times_to_accuracy(results: Results) -> Iterator[Item]:
         times = [number(quartiles[1]) if quartiles else "-" for quartiles in reached]
         last = [run["seconds"][-1] for run in section["runs"] if run["contender"] == name]
         whole = number(sorted(last)[len(last) // 2])
-        rows.append([name, *times, whole, f"{mean} ({least.removesuffix(' %')} to {most}, {entry['n']} seeds)"])
+        spread = f"{least.removesuffix(' %')} to {most}, {entry['n']} seeds" if entry["n"] > 1 else "1 seed"
+        rows.append([name, *times, whole, f"{mean} ({spread})"])
     goals = [f"s to {100 * goal:g} %" for goal in section["goals"]]
     yield Table(["contender", *goals, "s, the whole run", "test accuracy at the end"], rows)
 
