@@ -18,8 +18,8 @@ def committee(networks: Sequence[Network]) -> Network:
     The mean is taken before the output activation, which makes it of softmax a geometric mean that is normalised, and
     of identity the plain one. So the committee is a feed-forward network itself, with all of the members' units side
     by side and weights of 0 between units of different members; whatever takes a network takes it. The price: its
-    products go through these zeros, so that predicting takes up to as many times as long as by one member after the
-    other as there are members.
+    products go through these zeros, so that with k members predicting takes up to k times as long as by one member
+    after the other.
 
     Parameters
     ----------
