@@ -121,7 +121,8 @@ def _obstacle(name: str, sources: Sequence[Source]) -> str:
             return ""
         if name == "curves":
             if not (source.history and source.history.epochs):
-                return f"{source.name} has no epochs to draw curves of: it was not trained, or saved by an older fastnn"
+                why = "it was not trained, is a committee, or was saved by an older fastnn"
+                return f"{source.name} has no epochs to draw curves of: {why}"
         elif source.network is None:
             return f"{source.name} has no weights, only curves can be drawn of it: for the others, train with --save"
         elif name != "weights" and not _has_classes(source.network):
