@@ -109,11 +109,13 @@ def run(options: argparse.Namespace) -> int:
                 _print_histories(networks)
         raise
     result, saved = None, options.save
-    alone: list[printing.Result] = [None] * len(networks)
+    alone: list[printing.Result] = [None] * len(networks)  # results of the members of a committee
     if not interrupted:
-        network = committee(networks) if len(networks) > 1 else networks[0]
+        network = networks[0]
+        if len(networks) > 1:
+            network = committee(networks)
+            alone = [member.evaluate(dataset.x_test, dataset.y_test, loss=loss) for member in networks]
         result = network.evaluate(dataset.x_test, dataset.y_test, loss=loss)
-        alone = [one.evaluate(dataset.x_test, dataset.y_test, loss=loss) for one in networks if len(networks) > 1]
     elif len(networks) == 1:
         network = networks[0]
     elif saved:
@@ -157,7 +159,9 @@ def _train(
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
     """Defaults, changed by the checkpoint that is gone on with, by the preset, by what was given."""
     with usage():
-        checkpoint = _checkpoint(options, 1) or _checkpoint(options, 2)
+        checkpoint = _checkpoint(options, networks=1) or _checkpoint(
+            options, networks=2
+        )  # of one, the first of several
         before = load_state(checkpoint).notes if checkpoint else {}
         if checkpoint and not before:
             raise UsageError(
@@ -175,11 +179,11 @@ def _checkpoint(options: argparse.Namespace, networks: int, number: int = 1) -> 
         raise UsageError("--resume needs --checkpoint FILE: the file to go on with")
     if not options.resume:
         return None
-    path = _own(options.checkpoint, networks, number)
+    path = _numbered(options.checkpoint, networks, number)
     return path if Path(path).exists() else None
 
 
-def _own(path: str, networks: int, number: int) -> str:
+def _numbered(path: str, networks: int, number: int) -> str:
     """Where one of several networks writes to: run-1.safetensors beside run-2.safetensors."""
     whole = Path(path)
     return path if networks == 1 else str(whole.with_name(f"{whole.stem}-{number}{whole.suffix}"))
@@ -199,11 +203,11 @@ def _make_callbacks(settings: dict[str, Any], options: argparse.Namespace, numbe
             raise ValueError(f"--live draws the curves of one network, here are {n}: use --tensorboard or --log")
         callbacks.append(Live())
     if options.log:
-        callbacks.append(CSVLog(_own(options.log, n, number)))
+        callbacks.append(CSVLog(_numbered(options.log, n, number)))
     if options.tensorboard:
-        callbacks.append(TensorBoard(_own(options.tensorboard, n, number)))
+        callbacks.append(TensorBoard(_numbered(options.tensorboard, n, number)))
     if options.checkpoint:
-        callbacks.append(Checkpoint(_own(options.checkpoint, n, number), notes=settings))
+        callbacks.append(Checkpoint(_numbered(options.checkpoint, n, number), notes=settings))
     return callbacks
 
 
@@ -258,8 +262,11 @@ def _print_histories(networks: Sequence[Network], results: Sequence[printing.Res
             continue
         loss, accuracy = history.loss[-1:], history.accuracy[-1:]
         row = f"{i + 1:7d}  {network.seed:4d}  {history.epochs:6d}  {loss[0]:8.5f}  {accuracy[0]:8.4f}"
-        shown = f"  {100 * result['accuracy']:11.2f} %" if result else "  interrupted" if history.interrupted else ""
-        print(f"{row}  {sum(history.seconds):7.1f}{shown}")
+        reached = (
+            f"{100 * result['accuracy']:11.2f} %" if result and result["accuracy"] >= 0 else "-"
+        )  # NaN: regression
+        shown = reached if result else "interrupted" if history.interrupted else ""
+        print(f"{row}  {sum(history.seconds):7.1f}  {shown:>13}".rstrip())
 
 
 def _print_history(history: History) -> None:
